@@ -1,0 +1,23 @@
+"""What differs between the video models. A family module has NAME, LATENT_FRAMES, accepts, blocks, layout and site; techniques never look inside."""
+from types import ModuleType
+
+from torch import nn
+
+from . import hunyuan, wan
+
+FAMILIES = (wan, hunyuan)
+
+
+def host_class(module: nn.Module) -> str:
+    """Name of ComfyUI's own class behind `module`, also where another pack has subclassed it."""
+    return next((c.__name__ for c in type(module).__mro__ if c.__module__.startswith("comfy.")), type(module).__name__)
+
+
+def family_of(model) -> ModuleType:
+    """The family of a MODEL. Raises ValueError, naming what was given and what would do."""
+    module = model.model.diffusion_model
+    for family in FAMILIES:
+        if family.accepts(module, host_class(module)):
+            return family
+    known = "; ".join(family.SUPPORTED for family in FAMILIES)
+    raise ValueError(f"model: {host_class(module)} ({type(model.model).__name__}) is not a video model that can be patched. Connect one of: {known}.")

@@ -1,0 +1,42 @@
+"""HunyuanVideo 1 (double, then single blocks) and 1.5 (double blocks only): joint attention over text and video.
+
+Sequence of every attention: [text][reference tokens][t x h x w].
+"""
+from math import prod
+
+from torch import nn
+
+from ..layout import Layout, Site
+from .wan import patch_tokens
+
+NAME = "HunyuanVideo"
+SUPPORTED = "HunyuanVideo 1 T2V, I2V and HunyuanVideo 1.5"
+
+
+def accepts(module: nn.Module, host_class: str) -> bool:
+    return host_class == "HunyuanVideo" and len(module.patch_size) == 3  # two axes: HunyuanImage
+
+
+def blocks(module: nn.Module) -> int:
+    return len(module.double_blocks) + len(module.single_blocks)
+
+
+def trained_frames(module: nn.Module) -> int:
+    """Latent frames of the clips it was trained on: 129 frames."""
+    return 33
+
+
+def layout(module: nn.Module, arguments: dict) -> Layout:
+    grid = patch_tokens(arguments["x"].shape, module.patch_size)
+    reference = arguments.get("ref_latent")
+    before = prod(patch_tokens(reference.shape, module.patch_size)) if reference is not None else 0
+    return Layout(*grid, before=before)
+
+
+def site(module: nn.Module, options: dict, layout: Layout, queries: int, keys: int, previous: Site | None) -> Site | None:
+    """Every attention of a block is joint; the token refiner, which runs before the blocks, has no block type."""
+    if "block_type" not in options or queries <= layout.tokens:
+        return None
+    stream = options["block_type"]
+    block = options["block_index"] + (len(module.double_blocks) if stream == "single" else 0)
+    return Site("joint", block, blocks(module), stream)

@@ -1,0 +1,60 @@
+"""Wan 2.1 / 2.2: self-attention over video tokens, then cross-attention to image features (some I2V models) and to text.
+
+Sequence of the self-attention: [reference tokens][t x h x w][time_dim_concat frames][in-context tokens].
+"""
+from math import ceil, prod
+
+from torch import nn
+
+from ..layout import Layout, Site
+
+NAME = "Wan"
+SUPPORTED = "Wan 2.1 / 2.2 T2V, I2V, TI2V 5B, Fun Control, Fun Camera, VACE, Phantom"
+CLASSES = ("WanModel", "VaceWanModel", "CameraWanModel")
+ORDER = ("self", "image", "text")
+
+
+def accepts(module: nn.Module, host_class: str) -> bool:
+    return host_class in CLASSES
+
+
+def blocks(module: nn.Module) -> int:
+    return len(module.blocks)
+
+
+def trained_frames(module: nn.Module) -> int:
+    """Latent frames of the clips it was trained on: 81 frames, or 121 for the 48-channel 5B model."""
+    return 31 if module.out_dim == 48 else 21
+
+
+def patch_tokens(shape, patch) -> tuple[int, ...]:
+    return tuple(ceil(n / p) for n, p in zip(shape[-len(patch):], patch))
+
+
+def layout(module: nn.Module, arguments: dict) -> Layout:
+    """arguments: the call's, by name, with the extra keyword arguments merged in."""
+    patch = module.patch_size
+    grid = patch_tokens(arguments["x"].shape, patch)
+    before = after = 0
+    reference = arguments.get("reference_latent")
+    if module.ref_conv is not None and reference is not None:
+        before = prod(n // p for n, p in zip(reference.shape[-2:], patch[1:]))  # a plain convolution: no padding
+    if arguments.get("time_dim_concat") is not None:
+        after += prod(patch_tokens(arguments["time_dim_concat"].shape, patch))
+    after += sum(prod(patch_tokens(latent.shape, patch)) for latent in arguments.get("context_latents") or ())
+    clip = arguments.get("clip_fea")
+    image = clip.shape[-2] if clip is not None and module.img_emb is not None else 0
+    return Layout(*grid, before=before, after=after, text=arguments["context"].shape[1], image=image)
+
+
+def site(module: nn.Module, options: dict, layout: Layout, queries: int, keys: int, previous: Site | None) -> Site | None:
+    """Tells the attentions of a block apart by their lengths, and by their order where lengths coincide. None: not one of them."""
+    if "block_type" not in options or queries != layout.tokens:
+        return None
+    lengths = {"self": layout.tokens, "image": layout.image, "text": layout.text}
+    fits = [kind for kind in ORDER if lengths[kind] == keys]
+    if not fits:
+        return None
+    start = ORDER.index(previous.kind) + 1 if previous else 0
+    kind = min(fits, key=lambda kind: (ORDER.index(kind) - start) % len(ORDER))
+    return Site(kind, options["block_index"], blocks(module))

@@ -1,0 +1,32 @@
+"""Which denoising steps a patch acts on."""
+from dataclasses import dataclass
+from math import inf
+
+EPSILON = 1e-5  # of sigma: schedules and percent_to_sigma round differently
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A part of the whole schedule in fractions, 0 = first step, 1 = end; a step at `start` is in, a step at `end` is not.
+
+    Fractions become sigmas, so that the same interval means the same noise levels on both experts of Wan 2.2 and on a part of a schedule.
+    """
+    start: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self):
+        if not 0.0 <= self.start <= self.end <= 1.0:
+            raise ValueError(f"start {self.start}, end {self.end}: must satisfy 0 <= start <= end <= 1.")
+
+    def sigmas(self, model_sampling) -> tuple[float, float]:
+        """Highest and lowest sigma, the latter exclusive; the schedule's own ends are open."""
+        high = inf if self.start <= 0.0 else float(model_sampling.percent_to_sigma(self.start)) + EPSILON
+        low = -inf if self.end >= 1.0 else float(model_sampling.percent_to_sigma(self.end)) + EPSILON
+        return high, low
+
+    def contains(self, sigma: float, model_sampling) -> bool:
+        high, low = self.sigmas(model_sampling)
+        return low < sigma <= high and self.start < self.end
+
+
+ALWAYS = Interval()

@@ -1,0 +1,1 @@
+"""The mathematics: plain torch, no ComfyUI, no files."""

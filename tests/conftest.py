@@ -1,0 +1,11 @@
+"""The repository root is the package `semantic_video`; it is never put on sys.path, where its `nodes` and `tests` would hide ComfyUI's."""
+import sys
+import types
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+if "semantic_video" not in sys.modules:
+    package = types.ModuleType("semantic_video", "The pack without its ComfyUI entry point, so that host-free parts import alone.")
+    package.__path__ = [str(ROOT)]
+    sys.modules["semantic_video"] = package

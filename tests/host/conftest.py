@@ -1,0 +1,56 @@
+"""Real ComfyUI, tiny models. The host is the first one found (COMFYUI_PATH chooses); run.py test runs this folder once per host."""
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from semantic_video.cli.hosts import find_hosts, version_of
+from semantic_video.tests.harness import stand_ins
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HOST = next(iter(find_hosts(ROOT)), None)
+
+
+def start_host(host: Path) -> None:
+    """Puts ComfyUI first on sys.path and imports it for the CPU."""
+    stand_ins.install()
+    sys.path.insert(0, str(host))
+    argv, sys.argv = sys.argv, ["main.py", "--cpu"]
+    import comfy.options
+    comfy.options.enable_args_parsing()
+    import comfy.cli_args  # noqa: F401
+    sys.argv = argv
+
+
+if HOST:
+    start_host(HOST)
+
+
+def pytest_ignore_collect(collection_path):
+    return True if HOST is None and collection_path.parent == Path(__file__).parent else None
+
+
+def pytest_report_header():
+    return f"ComfyUI {'.'.join(map(str, version_of(HOST)))} at {HOST}" if HOST else "NO ComfyUI FOUND: tests/host does not run. Set COMFYUI_PATH."
+
+
+@pytest.fixture(autouse=True)
+def _inference_mode():
+    """As the host's executor runs nodes."""
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(scope="session")
+def toys(tmp_path_factory):
+    """toys(name) -> a fresh MODEL read from its file by ComfyUI's loader."""
+    import comfy.sd
+    from semantic_video.tests.harness.toy import write_toy
+    folder = tmp_path_factory.mktemp("toys")
+
+    def load(name: str, **options):
+        path = folder / f"{name}.safetensors"
+        if not path.exists():
+            write_toy(name, path)
+        return comfy.sd.load_diffusion_model(str(path), model_options=options)
+    return load

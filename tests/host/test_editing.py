@@ -1,0 +1,404 @@
+"""The editing layer, for every family and attention it claims to know."""
+import gc
+import logging
+import weakref
+
+import comfy.context_windows
+import comfy.ldm.modules.attention as host_attention
+import comfy.model_patcher
+import comfy.samplers
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+from semantic_video.host.attention import EDITORS, edit_attention
+from semantic_video.host.forward import RUN
+from semantic_video.host.schedule import Interval
+from semantic_video.tests.harness.sampling import Shot, sample
+from semantic_video.tests.harness.toy import STRAIGHT, TOYS
+
+ALL_SITES = ("self", "text", "image", "joint")
+
+
+def passing(call, run):
+    return run(call)
+
+
+def doubling(call, run):
+    return 2 * run(call)
+
+
+def adding(call, run):
+    return run(call) + 0.1
+
+
+def editing(model, *edits, **options):
+    """`model` with the edits applied in order, each under its own name."""
+    for edit in edits:
+        model = edit_attention(model, edit.__name__, edit, **{"sites": ALL_SITES} | options)
+    return model
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_an_editor_that_changes_nothing_is_the_host(toys, name):
+    model, shot = toys(name), Shot(name)
+    seen = []
+
+    def watch(call, run):
+        out = run(call)
+        seen.append((call.site.kind, call.site.block))
+        assert out.shape == (call.q.shape[0], call.q.shape[1], call.q.shape[2] * call.q.shape[3])
+        layout = call.forward.layout
+        assert (layout.frames, layout.height * layout.width) == (9, 16 if name == "hunyuan-1.5" else 4)
+        if call.site.kind in ("self", "joint"):
+            assert call.before + layout.frames * layout.height * layout.width + call.after == call.q.shape[1] == call.k.shape[1]
+        return out
+
+    plain = sample(model, shot)
+    assert torch.isfinite(plain).all()
+    assert torch.equal(plain, sample(editing(model, watch), shot))
+    family = {"wan": {"self", "text"}, "hun": {"joint"}}[name[:3]] | ({"image"} if "clip_vision" in TOYS[name].conds else set())
+    assert {kind for kind, _ in seen} == family
+    config = TOYS[name].config
+    assert {block for _, block in seen} == set(range(config["num_layers"] if name[:3] == "wan" else config["depth"] + config["depth_single_blocks"]))
+
+
+@pytest.mark.parametrize(("name", "before", "after"), [
+    ("wan-reference", 4, 0), ("wan-phantom", 0, 8), ("wan-in-context", 0, 2 + 12), ("hunyuan-i2v", 7 + 4, 0), ("hunyuan-1.5", 6 + 3 + 7, 0)])
+def test_extra_tokens_are_told_from_video(toys, name, before, after):
+    seen = set()
+
+    def watch(call, run):
+        if call.site.kind != "text" and call.forward.rows[0] == 0:  # the positive prompt
+            seen.add((call.before, call.after))
+        return run(call)
+
+    sample(editing(toys(name), watch), Shot(name, negative_words=11))
+    assert seen == {(before, after)}
+
+
+@pytest.mark.parametrize("words", [36, 5])
+def test_sites_are_told_apart_where_lengths_coincide(toys, words):
+    """9 x 2 x 2 = 36 video tokens beside 36 text tokens; 5 image tokens beside 5 text tokens."""
+    order = []
+
+    def watch(call, run):
+        order.append(call.site.kind)
+        return run(call)
+
+    sample(editing(toys("wan-i2v-clip"), watch), Shot("wan-i2v-clip", words=words, negative_words=words, steps=1))
+    assert order == ["self", "image", "text"] * 4
+
+
+@pytest.mark.parametrize("name", STRAIGHT)
+def test_edits_act_and_the_parent_stays(toys, name):
+    model, shot = toys(name), Shot(name)
+    before = sample(model, shot)
+    assert not torch.allclose(before, sample(editing(model, doubling), shot))
+    assert torch.equal(before, sample(model, shot))
+    assert EDITORS not in model.model_options["transformer_options"]
+    assert not model.wrappers.get(WrappersMP.DIFFUSION_MODEL)
+
+
+@pytest.mark.parametrize("name", STRAIGHT)
+def test_two_editors_chain_in_both_orders(toys, name):
+    model, shot = toys(name), Shot(name)
+
+    def doubling_then_adding(call, run):
+        return 2 * run(call) + 0.1
+
+    def adding_then_doubling(call, run):
+        return 2 * (run(call) + 0.1)
+
+    assert torch.equal(sample(editing(model, doubling, adding), shot), sample(editing(model, doubling_then_adding), shot))
+    assert torch.equal(sample(editing(model, adding, doubling), shot), sample(editing(model, adding_then_doubling), shot))
+
+
+def test_splitting_editors_run_innermost_whatever_the_order(toys):
+    model, shot = toys("wan-t2v"), Shot("wan-t2v")
+    one = edit_attention(editing(model, doubling), "adding", adding, sites=ALL_SITES, splits=True)
+    other = editing(edit_attention(model, "adding", adding, sites=ALL_SITES, splits=True), doubling)
+    assert torch.equal(sample(one, shot), sample(other, shot))
+
+
+def test_the_same_technique_twice_acts_once(toys):
+    model, shot = toys("wan-t2v"), Shot("wan-t2v")
+    twice = edit_attention(edit_attention(model, "x", adding, sites=ALL_SITES), "x", doubling, sites=ALL_SITES)
+    assert torch.equal(sample(twice, shot), sample(editing(model, doubling), shot))
+    assert len(twice.get_wrappers(WrappersMP.DIFFUSION_MODEL, "semantic_video")) == 1
+
+
+def foreign(factor, log):
+    def override(func, *args, **kwargs):
+        log.append(factor)
+        return func(*args, **kwargs) * factor
+    return override
+
+
+@pytest.mark.parametrize("name", STRAIGHT)
+@pytest.mark.parametrize("foreign_first", [True, False])
+def test_a_foreign_override_set_before_or_after_is_kept(toys, name, foreign_first):
+    model, shot, log = toys(name), Shot(name), []
+    alone = model.clone()
+    alone.model_options["transformer_options"]["optimized_attention_override"] = foreign(1.5, log)
+    expected = sample(alone, shot)
+    assert not torch.allclose(expected, sample(model, shot))
+    calls = len(log)
+    both = editing(alone, passing) if foreign_first else editing(model, passing)
+    both.model_options["transformer_options"]["optimized_attention_override"] = foreign(1.5, log)
+    assert torch.equal(expected, sample(both, shot))
+    assert len(log) == 2 * calls
+
+
+def test_a_foreign_wrapper_that_takes_the_slot_at_call_time_is_kept(toys):
+    model, shot, log = toys("wan-t2v"), Shot("wan-t2v"), []
+
+    def wrapper(executor, *args, **kwargs):
+        options = args[5]
+        previous = options.get("optimized_attention_override")
+        own = foreign(1.5, log)
+        args = (*args[:5], {**options, "optimized_attention_override": lambda func, *a, **k: own(lambda *a, **k: previous(func, *a, **k) if previous else func(*a, **k), *a, **k)})
+        return executor(*args, **kwargs)
+
+    outside, inside = model.clone(), editing(model, doubling)
+    outside.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "other pack", wrapper)
+    inside.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "other pack", wrapper)
+    assert torch.equal(sample(editing(outside, doubling), shot), sample(inside, shot))
+
+
+@pytest.mark.parametrize("name", STRAIGHT)
+def test_batched_and_split_cfg_agree(toys, name, monkeypatch):
+    model, shot = toys(name), Shot(name, words=7, negative_words=7)
+    rows = []
+
+    def positive_only(call, run):
+        rows.append(call.forward.rows)
+        weight = torch.tensor([1.5 if row == 0 else 1.0 for row in call.forward.rows]).view(-1, 1, 1)
+        return run(call) * weight
+
+    batched = sample(editing(model, positive_only), shot)
+    assert {sorted(r) == [0, 1] for r in map(list, rows)} == {True}
+    rows.clear()
+    monkeypatch.setattr(comfy.samplers, "can_concat_cond", lambda a, b: a is b)
+    split = sample(editing(model, positive_only), shot)
+    assert set(rows) == {(0,), (1,)}
+    torch.testing.assert_close(batched, split, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("changes", "rows"), [
+    ({"negative_words": 5}, {(0,), (1,)}), ({"cfg": 1.0}, {(0,)}), ({"batch": 2}, {(1, 1, 0, 0)})])
+def test_rows_follow_the_host_s_grouping(toys, changes, rows):
+    seen = set()
+
+    def watch(call, run):
+        seen.add(call.forward.rows)
+        assert len(call.forward.rows) == call.q.shape[0]
+        return run(call)
+
+    model, shot = toys("wan-t2v"), Shot("wan-t2v", **changes)
+    assert torch.equal(sample(model, shot), sample(editing(model, watch), shot))
+    assert seen == rows
+
+
+def windows(model, length=4, overlap=1, **options):
+    model = model.clone()
+    model.model_options["context_handler"] = comfy.context_windows.IndexListContextHandler(
+        comfy.context_windows.get_matching_context_schedule("standard_static"), comfy.context_windows.get_matching_fuse_method("pyramid"),
+        context_length=length, context_overlap=overlap, dim=2, **options)
+    comfy.context_windows.create_prepare_sampling_wrapper(model)
+    return model
+
+
+@pytest.mark.parametrize("name", ["wan-t2v", "wan-i2v-clip", "hunyuan-t2v"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_context_windows(toys, name, causal):
+    model, shot, seen = windows(toys(name), causal_window_fix=causal), Shot(name), set()
+
+    def watch(call, run):
+        assert len(call.forward.frames) == call.forward.layout.frames
+        seen.add(call.forward.frames)
+        return run(call)
+
+    assert torch.equal(sample(model, shot), sample(editing(model, watch), shot))
+    assert seen == {(0, 1, 2, 3), (2, 3, 4, 5, 6), (4, 5, 6, 7, 8)} if causal else {(0, 1, 2, 3), (3, 4, 5, 6), (5, 6, 7, 8)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", STRAIGHT)
+def test_half_precision(toys, name, dtype):
+    model, shot = toys(name, dtype=dtype), Shot(name)
+    plain = sample(model, shot)
+    assert torch.isfinite(plain).all()
+    assert torch.equal(plain, sample(editing(model, passing), shot))
+
+
+def test_intervals_are_noise_levels(toys):
+    """Two halves of a schedule on two samplers (Wan 2.2) act where the whole schedule does."""
+    model, shot = toys("wan-t2v"), Shot("wan-t2v", steps=8)
+    seen = []
+
+    def watch(call, run):
+        seen.append((call.forward.step, round(call.forward.sigma, 4)))
+        return run(call)
+
+    patched = editing(model, watch, interval=Interval(0.25, 0.75))
+    sample(patched, shot)
+    whole = sorted({sigma for _, sigma in seen}, reverse=True)
+    assert [step for step, _ in sorted(set(seen))] == [2, 3, 4, 5]
+    seen.clear()
+    sample(patched, shot.but(last_step=4))
+    sample(patched, shot.but(start_step=4))
+    assert sorted({sigma for _, sigma in seen}, reverse=True) == whole
+    assert sample(editing(model, doubling, interval=Interval(0.5, 0.5)), shot).equal(sample(model, shot))
+
+
+def test_the_schedule_is_that_of_the_model_sampled(toys):
+    """A shift node after ours moves the interval with it."""
+    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+    seen = set()
+
+    def watch(call, run):
+        seen.add(call.forward.step)
+        return run(call)
+
+    patched = editing(toys("wan-t2v"), watch, interval=Interval(0.0, 0.5))
+    sample(ModelSamplingSD3().patch(patched, shift=1.0)[0], Shot("wan-t2v", steps=8))
+    assert seen == {0, 1, 2, 3}
+
+
+def test_second_order_samplers_and_inactive_steps(toys):
+    model, shot = toys("wan-t2v"), Shot("wan-t2v", sampler="heun", steps=4)
+    steps = []
+
+    def watch(call, run):
+        steps.append(call.forward.step)
+        return run(call)
+
+    sample(editing(model, watch), shot)
+    assert steps == sorted(steps)
+    assert set(steps) <= {0, 1, 2, 3}
+    override_seen = []
+
+    def probe(executor, *args, **kwargs):
+        override_seen.append("optimized_attention_override" in args[5])
+        return executor(*args, **kwargs)
+
+    late = editing(model, passing, interval=Interval(0.5, 1.0))
+    late.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "probe", probe)
+    sample(late, Shot("wan-t2v", steps=4))
+    assert override_seen == [False, False, True, True], "an inactive step must be the host's own path"
+
+
+@pytest.mark.skipif(not hasattr(host_attention, "AttentionTensorContainer"), reason="this host has no attention containers")
+def test_attention_containers_of_newer_hosts(toys, monkeypatch):
+    """Models that hand q, k, v over in containers still reach the editors."""
+    import comfy.ldm.wan.model as wan
+    plain = wan.optimized_attention
+
+    def containing(q, k, v, *args, **kwargs):
+        return plain(*map(host_attention.AttentionTensorContainer, (q, k, v)), *args, **kwargs)
+
+    model, shot = toys("wan-t2v"), Shot("wan-t2v")
+    expected = sample(editing(model, doubling), shot)
+    monkeypatch.setattr(wan, "optimized_attention", containing)
+    assert torch.equal(expected, sample(editing(model, doubling), shot))
+
+
+@pytest.mark.parametrize("by_head", [False, True])
+@pytest.mark.parametrize("by_head_out", [False, True])
+def test_every_layout_reaches_the_editor_alike(toys, by_head, by_head_out, monkeypatch):
+    import comfy.ldm.wan.model as wan
+    plain = wan.optimized_attention
+
+    def relaid(q, k, v, heads, transformer_options, **kwargs):
+        if by_head:
+            q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+        out = plain(q, k, v, heads, None, None, by_head, by_head_out, transformer_options=transformer_options, **kwargs)
+        return out.transpose(1, 2).flatten(2) if by_head_out else out
+
+    model, shot = toys("wan-t2v"), Shot("wan-t2v")
+    expected = sample(editing(model, doubling), shot)
+    monkeypatch.setattr(wan, "optimized_attention", relaid)
+    torch.testing.assert_close(expected, sample(editing(model, doubling), shot), rtol=1e-5, atol=1e-5)
+
+
+def test_a_cancelled_run_leaves_nothing_behind(toys):
+    model, shot = toys("wan-t2v"), Shot("wan-t2v")
+    patched = editing(model, doubling)
+    expected = sample(patched, shot)
+
+    def cancel(*args):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(patched, shot, callback=cancel)
+    assert RUN not in patched.model_options["transformer_options"]
+    assert torch.equal(expected, sample(patched, shot))
+
+
+def test_nothing_outlives_a_run(toys):
+    model, shot = toys("wan-t2v"), Shot("wan-t2v", steps=1)
+    runs = weakref.WeakSet()
+
+    def watch(call, run):
+        runs.add(call.forward)
+        return run(call)
+
+    patched = editing(model, watch)
+    sample(patched, shot)
+    gc.collect()
+    objects = len(gc.get_objects())
+    for _ in range(50):
+        sample(patched, shot)
+    gc.collect()
+    assert len(runs) == 0
+    assert len(gc.get_objects()) - objects < 200
+    assert set(patched.model_options) == set(model.model_options)
+
+
+def test_clones_and_multigpu_clones_keep_the_patch(toys, monkeypatch):
+    import comfy.model_management
+    import comfy.multigpu
+    model, shot = toys("wan-t2v"), Shot("wan-t2v")
+    patched = editing(model, doubling)
+    expected = sample(patched, shot)
+    assert torch.equal(expected, sample(patched.clone().clone(), shot))
+    deep = patched.deepclone_multigpu(new_load_device=torch.device("cpu"))
+    assert deep.model is not patched.model
+    assert torch.equal(expected, sample(deep, shot))
+    monkeypatch.setattr(comfy.model_management, "get_all_torch_devices", lambda exclude_current=False: [torch.device("cpu"), torch.device("cpu:0")])
+    many = comfy.multigpu.create_multigpu_deepclones(patched, 2)
+    assert len(many.get_additional_models_with_key("multigpu")) == 1
+    assert EDITORS in many.get_additional_models_with_key("multigpu")[0].model_options["transformer_options"]
+
+
+def test_models_of_no_known_family_are_refused(toys):
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+    unet = toys("wan-t2v")
+    unet.model.diffusion_model.__class__ = type("UNetModel", (torch.nn.Module,), {"__module__": UNetModel.__module__})
+    with pytest.raises(ValueError, match=r"UNetModel.*Connect one of: Wan.*HunyuanVideo"):
+        editing(unet, passing)
+    image = toys("hunyuan-t2v")
+    image.model.diffusion_model.patch_size = [2, 2]  # HunyuanImage
+    with pytest.raises(ValueError, match="not a video model"):
+        editing(image, passing)
+
+
+def test_a_patch_that_never_acted_says_so_once(toys, caplog):
+    model, shot = toys("wan-t2v"), Shot("wan-t2v")
+
+    def replaced(args, extra):
+        return {"img": args["img"]}
+
+    silent = editing(model, passing)
+    for block in range(4):
+        silent.set_model_patch_replace(replaced, "dit", "double_block", block)
+    with caplog.at_level(logging.WARNING):
+        sample(silent, shot)
+    assert len(caplog.messages) == 1
+    assert "passing did nothing" in caplog.text and "Another patch replaces" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        sample(editing(model, passing, interval=Interval(0.9, 0.95)), shot)
+        sample(editing(model, passing), shot)
+    assert len(caplog.messages) == 1
+    assert "start and end leave out all steps" in caplog.text
