@@ -1,0 +1,229 @@
+"""Swin Renderer on real models: what is windowed, what is left alone, and what it stacks with."""
+import logging
+
+import pytest
+import torch
+from semantic_video.host.attention import edit_attention
+from semantic_video.host.schedule import Interval
+from semantic_video.patches.swin_renderer import SwinRenderer, apply
+from semantic_video.tests.harness.sampling import Shot, sample
+from semantic_video.tests.harness.toy import STRAIGHT, TOYS
+from semantic_video.tests.host.test_editing import foreign, windows
+
+WINDOWS = SwinRenderer(window=4)
+
+
+def masked_windows(call, run, window, anchors=(), shift=True):
+    """The same through the host's attention with the mask written out: the naive reference."""
+    frames, before, after = call.forward.layout.frames, call.before, call.after
+    area = (call.q.shape[1] - before - after) // frames
+    start = window // 2 if shift and call.site.block % 2 else window
+    cuts = [0, *range(start, frames, window), frames]
+    if cuts[-1] - cuts[-2] < window / 2 and len(cuts) > 2:
+        cuts.pop(-2)
+    allowed = torch.ones(call.q.shape[1], call.k.shape[1], dtype=torch.bool)
+    video = allowed[before:before + frames * area, before:before + frames * area]
+    video[:] = False
+    for first, last in zip(cuts, cuts[1:]):
+        video[first * area:last * area, first * area:last * area] = True
+    for anchor in anchors:
+        video[:, anchor * area:(anchor + 1) * area] = True
+    mask = torch.zeros(allowed.shape).masked_fill(~allowed, -torch.inf)[None, None].to(call.q.dtype)
+    return run(call.replace(mask=mask if call.mask is None else mask + call.mask))
+
+
+def reference(model, **options):
+    return edit_attention(model, "reference", lambda call, run: masked_windows(call, run, **options), sites=("self", "joint"))
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_windows_are_masked_attention(toys, name):
+    model, shot = toys(name), Shot(name)
+    expected, got = sample(reference(model, window=4), shot), sample(apply(model, WINDOWS), shot)
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(expected, sample(model, shot), rtol=1e-2, atol=1e-2), "the windows must matter for this test to mean anything"
+
+
+@pytest.mark.parametrize("name", STRAIGHT)
+def test_anchors_and_no_shift(toys, name):
+    model, shot = toys(name), Shot(name)
+    expected = sample(reference(model, window=3, shift=False, anchors=(0,)), shot)
+    got = sample(apply(model, SwinRenderer(window=3, shift=False, anchors="first frame")), shot)
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_rotating_anchors_move_with_the_step(toys):
+    model, shot = toys("wan-t2v"), Shot("wan-t2v")
+
+    def rotating(call, run):
+        return masked_windows(call, run, 4, anchors=range(call.forward.step % 3, 9, 3))
+
+    expected = sample(edit_attention(model, "reference", rotating, sites=("self",)), shot)
+    torch.testing.assert_close(sample(apply(model, SwinRenderer(window=4, anchors="rotating", anchor_interval=3)), shot), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_hunyuan_1_mask_of_padded_text(toys, monkeypatch):
+    """HunyuanVideo 1 passes an additive mask over its text; windows keep their columns of it."""
+    import semantic_video.tests.harness.sampling as sampling
+    plain = sampling.conditioning
+
+    def padded(shot, words, seed):
+        [[tensor, extra]] = plain(shot, words, seed)
+        mask = torch.ones(1, words, dtype=torch.long)
+        mask[:, -2:] = 0
+        return [[tensor, extra | {"attention_mask": mask}]]
+
+    model, shot = toys("hunyuan-t2v"), Shot("hunyuan-t2v", negative_words=9)  # the host takes such masks one prompt at a time
+    unmasked = sample(apply(model, WINDOWS), shot)
+    monkeypatch.setattr(sampling, "conditioning", padded)
+    expected, got = sample(reference(model, window=4), shot), sample(apply(model, WINDOWS), shot)
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(got, unmasked, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_what_leaves_the_host_s_path_bit_for_bit(toys, name):
+    model, shot = toys(name), Shot(name)
+    plain = sample(model, shot)
+    blocks = "0-4" if name == "hunyuan-t2v" or name == "hunyuan-i2v" else "0-3"
+    for config in (SwinRenderer(window=4, strength=0.0), SwinRenderer(window=10), SwinRenderer(window=9, shift=False), SwinRenderer(window=4, dense_blocks=blocks),
+                   SwinRenderer(window=4, interval=Interval(0.99, 1.0))):
+        assert torch.equal(plain, sample(apply(model, config), shot)), config
+    assert apply(model, SwinRenderer(strength=0.0)) is model
+
+
+def test_strength_blends_and_dense_blocks_hold(toys):
+    model, shot = toys("wan-t2v"), Shot("wan-t2v", steps=1)
+    dense, half, full = (sample(apply(model, SwinRenderer(window=4, strength=s)), shot) for s in (0.0, 0.5, 1.0))
+    assert (half - dense).norm() < (full - dense).norm()
+    assert (half - full).norm() < (full - dense).norm()
+    assert not torch.equal(full, sample(apply(model, SwinRenderer(window=4, dense_blocks="1")), shot))
+
+
+def scaled(call, run):
+    """Another technique: louder attention where it is certain, read from whole queries and keys."""
+    assert call.q.shape[1] == call.forward.layout.tokens + (call.before - call.forward.layout.before)
+    return run(call.replace(q=call.q * 1.3))
+
+
+@pytest.mark.parametrize("name", STRAIGHT)
+def test_it_stacks_in_both_orders(toys, name):
+    model, shot = toys(name), Shot(name)
+    one = apply(edit_attention(model, "scaled", scaled, sites=("self", "joint")), WINDOWS)
+    other = edit_attention(apply(model, WINDOWS), "scaled", scaled, sites=("self", "joint"))
+    result = sample(one, shot)
+    assert torch.equal(result, sample(other, shot))
+    assert not torch.allclose(result, sample(apply(model, WINDOWS), shot))
+
+
+@pytest.mark.parametrize("name", STRAIGHT)
+@pytest.mark.parametrize("foreign_first", [True, False])
+def test_a_foreign_override_attends_within_the_windows(toys, name, foreign_first):
+    model, shot, log = toys(name), Shot(name), []
+    both = model.clone() if foreign_first else apply(model, WINDOWS)
+    both.model_options["transformer_options"]["optimized_attention_override"] = foreign(1.5, log)
+    both = apply(both, WINDOWS) if foreign_first else both
+    expected = edit_attention(apply(model, WINDOWS), "louder", lambda call, run: 1.5 * run(call), sites=("self", "text", "image", "joint"))
+    got = sample(both, shot)
+    assert log
+    if "hunyuan" not in name:  # there the foreign override also meets the token refiner
+        torch.testing.assert_close(got, sample(expected, shot), rtol=1e-4, atol=1e-5)
+
+
+def test_patched_twice_the_later_acts_where_both_do(toys):
+    model, shot = toys("wan-t2v"), Shot("wan-t2v", steps=4)
+    assert torch.equal(sample(apply(apply(model, SwinRenderer(window=6)), WINDOWS), shot), sample(apply(model, WINDOWS), shot))
+    halves = apply(apply(model, SwinRenderer(window=6, interval=Interval(0.0, 0.5))), SwinRenderer(window=4, interval=Interval(0.5, 1.0)))
+    assert not torch.equal(sample(halves, shot), sample(apply(model, SwinRenderer(window=6, interval=Interval(0.0, 0.5))), shot))
+
+
+@pytest.mark.parametrize("name", ["wan-t2v", "hunyuan-t2v"])
+@pytest.mark.parametrize(("words", "negative_words"), [(7, 7), (7, 12)])
+def test_prompts_of_equal_and_unequal_length(toys, name, words, negative_words):
+    model, shot = toys(name), Shot(name, words=words, negative_words=negative_words)
+    torch.testing.assert_close(sample(apply(model, WINDOWS), shot), sample(reference(model, window=4), shot), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["wan-t2v", "hunyuan-t2v"])
+def test_context_windows_around_it(toys, name):
+    model, shot = toys(name), Shot(name, frames=13)
+    long, short = windows(model, length=8, overlap=2), windows(model, length=3, overlap=1)
+    torch.testing.assert_close(sample(apply(long, WINDOWS), shot), sample(reference(long, window=4), shot), rtol=1e-3, atol=1e-4)
+    assert torch.equal(sample(apply(short, WINDOWS), shot), sample(short, shot)), "a context window of 3 + 1 frames fits into one of ours"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", STRAIGHT)
+def test_half_precision_keeps_its_dtype(toys, name, dtype):
+    model, shot = toys(name, dtype=dtype), Shot(name, steps=2)
+    expected, got = sample(reference(model, window=4), shot), sample(apply(model, WINDOWS), shot)
+    assert torch.isfinite(got).all()
+    assert (got - expected).norm() < 0.03 * expected.norm()
+
+
+@pytest.mark.parametrize(("config", "message"), [
+    ({"window": 0}, "window 0: must be at least 1"),
+    ({"window": -4}, "window -4: must be at least 1"),
+    ({"window": 5}, "window 5: must be even.*Use 6, or turn shift off"),
+    ({"anchors": "some"}, "anchors 'some': choose one of none, first frame, rotating"),
+    ({"anchor_interval": -1}, "must not be negative"),
+    ({"strength": 1.5}, "strength 1.5: must be from 0"),
+    ({"strength": float("nan")}, "strength nan: must be from 0"),
+    ({"dense_blocks": "0-9"}, "dense_blocks: '0-9' is out of range: this model has blocks 0 to 3"),
+    ({"dense_blocks": "first"}, "dense_blocks: 'first' is not a block"),
+    ({"dense_blocks": "3-1"}, "dense_blocks: '3-1' is out of range"),
+])
+def test_bad_settings_are_refused_by_the_node(toys, config, message):
+    with pytest.raises(ValueError, match=message):
+        apply(toys("wan-t2v"), SwinRenderer(**config))
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.6, 0.4), (-0.1, 1.0), (0.0, 1.1), (float("nan"), 1.0)])
+def test_bad_intervals_are_refused(start, end):
+    with pytest.raises(ValueError, match="must satisfy 0 <= start <= end <= 1"):
+        Interval(start, end)
+
+
+@pytest.mark.parametrize(("config", "message"), [
+    ({"window": 22, "anchors": "first frame"}, r"window 22 leaves no room for anchors.*span 21.*Set window to 20 or less"),
+    ({"window": 4, "anchors": "rotating", "anchor_interval": 2, "anchor_budget": 8}, r"anchor_interval 2: .* span 17 latent frames, more than the 8.*at least 7"),
+])
+def test_anchors_beyond_the_budget_stop_before_the_first_step(toys, config, message):
+    stepped = []
+    with pytest.raises(ValueError, match=message):
+        sample(apply(toys("wan-t2v"), SwinRenderer(**config)), Shot("wan-t2v", frames=26, height=2, width=2), callback=stepped.append)
+    assert not stepped
+
+
+@pytest.mark.parametrize("name", ["wan-t2v", "hunyuan-t2v"])
+def test_automatic_anchors_fill_the_budget(toys, name):
+    """26 frames of one token: windows of 4 and up to 4 anchors, one in 7 frames."""
+    model, shot = toys(name), Shot(name, frames=26, height=2, width=2, steps=2)
+    frames_seen = set()
+
+    def watch(call, run):
+        text = shot.words if call.site.kind == "joint" else 0
+        if call.k.shape[1] < 26:  # not the text's own queries
+            frames_seen.add(call.k.shape[1] - text)
+        return run(call)
+
+    watched = edit_attention(model, "watch", watch, sites=("self", "joint"), splits=True)  # applied first: next to the backend
+    sample(apply(watched, SwinRenderer(window=4, anchors="rotating", anchor_budget=8, shift=False)), shot)
+    assert frames_seen <= {5, 6, 7, 8}
+    assert max(frames_seen) >= 7
+
+
+def test_a_latent_that_is_no_video_is_refused(toys):
+    import comfy.sample
+    from semantic_video.tests.harness.sampling import conditioning
+    shot = Shot("wan-t2v")
+    with pytest.raises(ValueError, match=r"latent_image: shape \(1, 16, 4, 4\) is not a video latent"):
+        comfy.sample.sample(apply(toys("wan-t2v"), WINDOWS), torch.zeros(1, 16, 4, 4), 2, 1.0, "euler", "simple", conditioning(shot, 5, 1), conditioning(shot, 5, 2),
+                            torch.zeros(1, 16, 4, 4), disable_pbar=True)
+
+
+def test_it_says_when_there_is_nothing_to_cut(toys, caplog):
+    with caplog.at_level(logging.INFO):
+        sample(apply(toys("wan-t2v"), SwinRenderer(window=22)), Shot("wan-t2v"))
+    assert [m for m in caplog.messages if "semantic-video" in m] == [
+        "[semantic-video] Swin Renderer: the clip's 9 latent frames fit into one window of 22; nothing to cut."]
