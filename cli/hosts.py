@@ -18,7 +18,9 @@ def is_host(path: Path) -> bool:
 
 
 def find_hosts(pack: Path, environment: dict | None = None, home: Path | None = None) -> list[Path]:
-    """ComfyUI installs, best first: COMFYUI_PATH (one or several, separated as PATH is), the one `pack` is installed in, ~/ComfyUI, ~/ComfyUI-*, ~/comfy/ComfyUI.
+    """ComfyUI installs, best first: COMFYUI_PATH, the one `pack` is installed in, ~/ComfyUI, ~/ComfyUI-*, ~/comfy/ComfyUI.
+
+    COMFYUI_PATH may name several, separated as in PATH; then these are all.
 
     Raises ValueError where COMFYUI_PATH names a folder without ComfyUI: a typo must not test something else.
     """

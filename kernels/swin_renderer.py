@@ -7,10 +7,11 @@ Cost is linear in the clip's length, and an even and an odd block together show 
 are published (SemanticGen, arXiv 2512.20619, section 3.3); which blocks are odd and how the ends are cut is our choice: no cyclic roll and no
 mask, an end shorter than W/2 joins its neighbour, so any attention backend serves. Rotating anchors follow LVSA (arXiv 2605.31057).
 """
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 from math import ceil
-from typing import Callable, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor

@@ -23,19 +23,23 @@ class SwinRendererNode(io.ComfyNode):
                 io.Int.Input("window", default=22, min=1, max=1024, step=1,
                              tooltip="Length of a window in latent frames (4 video frames each). Higher sees further and costs more. "
                                      "Just above the trained length is a good choice: 22 for Wan (81 frames), 34 for HunyuanVideo (129 frames)."),
-                io.Boolean.Input("shift", default=True, tooltip="Shift the windows by half on every other block. Off, the clip falls apart into independent pieces."),
+                io.Boolean.Input("shift", default=True,
+                                 tooltip="Shift the windows by half on every other block. Off, the clip falls apart into independent pieces."),
                 io.Combo.Input("anchors", options=list(Anchors.__args__), default="none",
                                tooltip="Latent frames that all windows see besides their own, to hold subject and style together: the first frame, "
                                        "or every n-th frame, moving on by one with each step."),
                 io.Int.Input("anchor_interval", default=0, min=0, max=1024, advanced=True,
-                             tooltip="For rotating anchors: one in so many latent frames is an anchor. Higher means fewer anchors. 0 takes as many as anchor_budget allows."),
+                             tooltip="For rotating anchors: one in so many latent frames is an anchor. Higher means fewer anchors. "
+                                     "0 takes as many as anchor_budget allows."),
                 io.Int.Input("anchor_budget", default=0, min=0, max=1024, advanced=True,
-                             tooltip="How many latent frames a window and its anchors may have together. Higher allows more anchors, but positions the model never "
-                                     "saw in training blur the picture. 0 takes the trained length: 21 for Wan, 31 for Wan 2.2 5B, 33 for HunyuanVideo."),
+                             tooltip="How many latent frames a window and its anchors may have together. Higher allows more anchors, but more "
+                                     "frames than the model was trained on blur the picture. 0 takes the trained length: 21 for Wan, 31 for Wan 2.2 5B, "
+                                     "33 for HunyuanVideo."),
                 io.String.Input("dense_blocks", default="", advanced=True,
                                 tooltip="Blocks that keep full attention, such as 0-3,38. More blocks tie the clip together better and cost more. "
                                         "HunyuanVideo's single blocks are counted on from its double blocks."),
-                *strength_start_end("How much of windowed attention to use: 1 is windows only; below 1 blends in full attention, which then has to be computed as well."),
+                *strength_start_end("How much of windowed attention to use: 1 is windows only; below 1 blends in full attention, "
+                                    "which then has to be computed as well."),
             ],
             outputs=[io.Model.Output(tooltip="The model, rendering in windows.")],
         )

@@ -62,8 +62,8 @@ def apply(model, config: SwinRenderer):
                                  f"Set window to {(budget - 1) // 2 * 2} or less, or anchors to none.")
             visible = config.window + len(anchor_frames(run.frames, config.anchors, interval(run.frames)))
             if visible > budget:
-                raise ValueError(f"anchor_interval {config.anchor_interval}: a window of {config.window} and its anchors span {visible} latent frames, more than "
-                                 f"the {budget} of anchor_budget. Set anchor_interval to 0 (automatic) or at least "
+                raise ValueError(f"anchor_interval {config.anchor_interval}: a window of {config.window} and its anchors span {visible} latent frames, "
+                                 f"more than the {budget} of anchor_budget. Set anchor_interval to 0 (automatic) or at least "
                                  f"{anchor_interval(run.frames, config.window, budget)}, or a smaller window.")
 
     def edit(call: Call, run) -> torch.Tensor:

@@ -49,7 +49,8 @@ def conditioning(shot: Shot, words: int, seed: int) -> list:
         "siglip": lambda: {"clip_vision_output": clip_vision(last_hidden_state=seeded(1, 6, 1152, seed=4))},
         "byt5": lambda: {"conditioning_byt5small": seeded(1, 3, 1472, seed=5)},
         "vace": lambda: {"vace_frames": [seeded(1, 32, *video[2:], seed=6)], "vace_mask": [torch.ones(1, 64, *video[2:])], "vace_strength": [0.7]},
-        "camera": lambda: {"camera_conditions": seeded(1, 24, shot.frames, shot.height * 8, shot.width * 8, seed=7), "concat_latent_image": seeded(*video, seed=3)},
+        "camera": lambda: {"camera_conditions": seeded(1, 24, shot.frames, shot.height * 8, shot.width * 8, seed=7),
+                           "concat_latent_image": seeded(*video, seed=3)},
         "reference": lambda: {"reference_latents": [seeded(1, toy.channels, 1, shot.height, shot.width, seed=8)]},
         "time_dim_concat": lambda: {"time_dim_concat": seeded(1, toy.channels, 2, shot.height, shot.width, seed=9)},
         "context_latents": lambda: {"context_latents": [seeded(1, toy.channels, 1, 2, 4, seed=10), seeded(1, toy.channels, 3, 4, 4, seed=11)]},
@@ -78,6 +79,7 @@ def sample(model, shot: Shot, callback=None) -> Tensor:
         mask = torch.ones(1, 1, *shape[2:])
         mask[:, :, 0] = 0
     return comfy.sample.sample(
-        model, seeded(*shape, seed=shot.seed), shot.steps, shot.cfg, shot.sampler, "simple", conditioning(shot, shot.words, 20), conditioning(shot, shot.negative_words, 21),
+        model, seeded(*shape, seed=shot.seed), shot.steps, shot.cfg, shot.sampler, "simple",
+        conditioning(shot, shot.words, 20), conditioning(shot, shot.negative_words, 21),
         torch.zeros(shape) if mask is None else seeded(*shape, seed=13), noise_mask=mask, seed=shot.seed, callback=callback, disable_pbar=True,
         start_step=shot.start_step, last_step=shot.last_step)

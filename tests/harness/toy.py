@@ -12,14 +12,15 @@ from safetensors.torch import save_file
 
 TEXT_DIM = 32
 WAN = dict(dim=48, ffn_dim=96, num_heads=2, num_layers=4, text_dim=TEXT_DIM, freq_dim=256, in_dim=16, out_dim=16)
-HUNYUAN = dict(in_channels=16, out_channels=16, vec_in_dim=768, context_in_dim=TEXT_DIM, hidden_size=128, mlp_ratio=4.0, num_heads=1, depth=2, depth_single_blocks=3,
-               axes_dim=[16, 56, 56], theta=256, patch_size=[1, 2, 2], qkv_bias=True, guidance_embed=True, byt5=False, meanflow=False,
+HUNYUAN = dict(in_channels=16, out_channels=16, vec_in_dim=768, context_in_dim=TEXT_DIM, hidden_size=128, mlp_ratio=4.0, num_heads=1,
+               depth=2, depth_single_blocks=3, axes_dim=[16, 56, 56], theta=256, patch_size=[1, 2, 2],
+               qkv_bias=True, guidance_embed=True, byt5=False, meanflow=False,
                use_cond_type_embedding=False, vision_in_dim=None, meanflow_sum=False)
 
 
 @dataclass(frozen=True)
 class Toy:
-    """channels: of the latent; reference: which extra conditioning its tests attach."""
+    """channels: of the latent; conds: extra conditioning its runs carry (see sampling.py)."""
     build: type
     config: dict = field(hash=False)
     channels: int = 16
@@ -38,8 +39,9 @@ TOYS = {
     "wan-in-context": Toy(WanModel, WAN, conds=("context_latents",)),
     "hunyuan-t2v": Toy(HunyuanVideo, HUNYUAN),
     "hunyuan-i2v": Toy(HunyuanVideo, HUNYUAN, conds=("guiding_frame", "ref_latent")),
-    "hunyuan-1.5": Toy(HunyuanVideo, HUNYUAN | dict(in_channels=65, out_channels=32, vec_in_dim=None, depth=4, depth_single_blocks=0, patch_size=[1, 1, 1], guidance_embed=False, byt5=True,
-                                                     use_cond_type_embedding=True, vision_in_dim=1152, meanflow_sum=True), channels=32, conds=("siglip", "byt5")),
+    "hunyuan-1.5": Toy(HunyuanVideo, HUNYUAN | dict(
+        in_channels=65, out_channels=32, vec_in_dim=None, depth=4, depth_single_blocks=0, patch_size=[1, 1, 1], guidance_embed=False, byt5=True,
+        use_cond_type_embedding=True, vision_in_dim=1152, meanflow_sum=True), channels=32, conds=("siglip", "byt5")),
 }
 STRAIGHT = ("wan-t2v", "wan-i2v-clip", "hunyuan-t2v", "hunyuan-1.5")  # one of each kind of attention
 

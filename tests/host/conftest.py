@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from semantic_video.cli.hosts import find_hosts, version_of
 from semantic_video.tests.harness import stand_ins
 
@@ -45,6 +46,7 @@ def _inference_mode():
 def toys(tmp_path_factory):
     """toys(name) -> a fresh MODEL read from its file by ComfyUI's loader."""
     import comfy.sd
+
     from semantic_video.tests.harness.toy import write_toy
     folder = tmp_path_factory.mktemp("toys")
 

@@ -2,6 +2,7 @@
 import gc
 import logging
 import weakref
+from functools import partial
 
 import comfy.context_windows
 import comfy.ldm.modules.attention as host_attention
@@ -10,6 +11,7 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+
 from semantic_video.host.attention import EDITORS, edit_attention
 from semantic_video.host.forward import RUN
 from semantic_video.host.schedule import Interval
@@ -156,8 +158,11 @@ def test_a_foreign_wrapper_that_takes_the_slot_at_call_time_is_kept(toys):
         options = args[5]
         previous = options.get("optimized_attention_override")
         own = foreign(1.5, log)
-        args = (*args[:5], {**options, "optimized_attention_override": lambda func, *a, **k: own(lambda *a, **k: previous(func, *a, **k) if previous else func(*a, **k), *a, **k)})
-        return executor(*args, **kwargs)
+
+        def override(func, *a, **k):
+            return own(partial(previous, func) if previous else func, *a, **k)
+
+        return executor(*args[:5], {**options, "optimized_attention_override": override}, **kwargs)
 
     outside, inside = model.clone(), editing(model, doubling)
     outside.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "other pack", wrapper)

@@ -3,6 +3,7 @@ import logging
 
 import pytest
 import torch
+
 from semantic_video.host.attention import edit_attention
 from semantic_video.host.schedule import Interval
 from semantic_video.patches.swin_renderer import SwinRenderer, apply
@@ -86,8 +87,8 @@ def test_what_leaves_the_host_s_path_bit_for_bit(toys, name):
     model, shot = toys(name), Shot(name)
     plain = sample(model, shot)
     blocks = "0-4" if name == "hunyuan-t2v" or name == "hunyuan-i2v" else "0-3"
-    for config in (SwinRenderer(window=4, strength=0.0), SwinRenderer(window=10), SwinRenderer(window=9, shift=False), SwinRenderer(window=4, dense_blocks=blocks),
-                   SwinRenderer(window=4, interval=Interval(0.99, 1.0))):
+    for config in (SwinRenderer(window=4, strength=0.0), SwinRenderer(window=10), SwinRenderer(window=9, shift=False),
+                   SwinRenderer(window=4, dense_blocks=blocks), SwinRenderer(window=4, interval=Interval(0.99, 1.0))):
         assert torch.equal(plain, sample(apply(model, config), shot)), config
     assert apply(model, SwinRenderer(strength=0.0)) is model
 
@@ -186,7 +187,8 @@ def test_bad_intervals_are_refused(start, end):
 
 @pytest.mark.parametrize(("config", "message"), [
     ({"window": 22, "anchors": "first frame"}, r"window 22 leaves no room for anchors.*span 21.*Set window to 20 or less"),
-    ({"window": 4, "anchors": "rotating", "anchor_interval": 2, "anchor_budget": 8}, r"anchor_interval 2: .* span 17 latent frames, more than the 8.*at least 7"),
+    ({"window": 4, "anchors": "rotating", "anchor_interval": 2, "anchor_budget": 8},
+     r"anchor_interval 2: .* span 17 latent frames, more than the 8.*at least 7"),
 ])
 def test_anchors_beyond_the_budget_stop_before_the_first_step(toys, config, message):
     stepped = []
@@ -215,11 +217,12 @@ def test_automatic_anchors_fill_the_budget(toys, name):
 
 def test_a_latent_that_is_no_video_is_refused(toys):
     import comfy.sample
+
     from semantic_video.tests.harness.sampling import conditioning
     shot = Shot("wan-t2v")
     with pytest.raises(ValueError, match=r"latent_image: shape \(1, 16, 4, 4\) is not a video latent"):
-        comfy.sample.sample(apply(toys("wan-t2v"), WINDOWS), torch.zeros(1, 16, 4, 4), 2, 1.0, "euler", "simple", conditioning(shot, 5, 1), conditioning(shot, 5, 2),
-                            torch.zeros(1, 16, 4, 4), disable_pbar=True)
+        comfy.sample.sample(apply(toys("wan-t2v"), WINDOWS), torch.zeros(1, 16, 4, 4), 2, 1.0, "euler", "simple",
+                            conditioning(shot, 5, 1), conditioning(shot, 5, 2), torch.zeros(1, 16, 4, 4), disable_pbar=True)
 
 
 def test_it_says_when_there_is_nothing_to_cut(toys, caplog):

@@ -3,6 +3,7 @@ import comfy.model_management
 import pytest
 import torch
 from safetensors.torch import save_file
+
 from semantic_video.host.weights import attach_weights, load_weights, read_weights
 from semantic_video.tests.harness.sampling import Shot, sample
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from semantic_video.kernels.swin_renderer import anchor_frames, anchor_interval, window_groups, window_spans, windowed_attention
 
 even_windows = st.integers(1, 8).map(lambda n: 2 * n)
