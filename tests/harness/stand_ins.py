@@ -5,6 +5,7 @@ Where both import as they are, nothing is changed.
 import importlib.machinery
 import sys
 import types
+from pathlib import Path
 
 
 def install() -> None:
@@ -19,6 +20,17 @@ def install() -> None:
         audio = _module("torchaudio")
         for part in ("functional", "transforms"):
             setattr(audio, part, _module(f"torchaudio.{part}"))
+
+
+def start_host(host: Path) -> None:
+    """Puts ComfyUI first on sys.path and imports it for the CPU, in this process."""
+    install()
+    sys.path.insert(0, str(host))
+    argv, sys.argv = sys.argv, ["main.py", "--cpu"]
+    import comfy.options
+    comfy.options.enable_args_parsing()
+    import comfy.cli_args  # noqa: F401
+    sys.argv = argv
 
 
 def _define_operators() -> None:

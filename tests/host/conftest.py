@@ -1,26 +1,14 @@
 """Real ComfyUI, tiny models. The host is the first one found (COMFYUI_PATH chooses); run.py test runs this folder once per host."""
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from semantic_video.cli.hosts import find_hosts, version_of
-from semantic_video.tests.harness import stand_ins
+from semantic_video.tests.harness.stand_ins import start_host
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOST = next(iter(find_hosts(ROOT)), None)
-
-
-def start_host(host: Path) -> None:
-    """Puts ComfyUI first on sys.path and imports it for the CPU."""
-    stand_ins.install()
-    sys.path.insert(0, str(host))
-    argv, sys.argv = sys.argv, ["main.py", "--cpu"]
-    import comfy.options
-    comfy.options.enable_args_parsing()
-    import comfy.cli_args  # noqa: F401
-    sys.argv = argv
 
 
 if HOST:

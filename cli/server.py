@@ -1,0 +1,137 @@
+"""ComfyUI without a window: started on a free port with this pack mounted, driven over its HTTP and websocket API."""
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+
+ROOT = Path(__file__).resolve().parent.parent
+MOUNT = """# Loads the pack from where it is, as if it had been cloned into custom_nodes.
+import importlib.util
+import sys
+from pathlib import Path
+
+root = Path({root!r})
+spec = importlib.util.spec_from_file_location({name!r}, root / "__init__.py", submodule_search_locations=[str(root)])
+pack = sys.modules[{name!r}] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pack)
+comfy_entrypoint = pack.comfy_entrypoint
+WEB_DIRECTORY = str(root / getattr(pack, "WEB_DIRECTORY", "web"))
+"""
+Progress = Callable[[str, int, int], None]  # node id, value, maximum
+
+
+class WorkflowError(RuntimeError):
+    """ComfyUI refused a workflow or failed in it; the message names the node."""
+
+
+class Server:
+    """`with Server(host, base) as server`: a ComfyUI whose models, input, output and custom nodes lie in `base`.
+
+    packs: folders mounted as custom nodes. The log is base/comfyui.log. Raises RuntimeError with its end if ComfyUI does not come up.
+    """
+
+    def __init__(self, host: Path, base: Path, packs: tuple[Path, ...] = (ROOT,), arguments: tuple[str, ...] = (), timeout: float = 180):
+        self.host, self.base, self.arguments, self.timeout = host, base.resolve(), arguments, timeout
+        for folder in ("custom_nodes", "input", "output", "temp", "user", *(f"models/{kind}" for kind in ("diffusion_models", "vae", "text_encoders"))):
+            (self.base / folder).mkdir(parents=True, exist_ok=True)
+        for pack in packs:
+            mount = self.base / "custom_nodes" / f"mounted-{pack.name}" / "__init__.py"
+            mount.parent.mkdir(exist_ok=True)
+            mount.write_text(MOUNT.format(root=str(pack), name=f"mounted_{pack.name}".replace("-", "_")), encoding="utf-8")
+
+    def __enter__(self) -> "Server":
+        import torch
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.address = f"127.0.0.1:{port}"
+        launch = ROOT / "tests" / "harness" / "launch.py"
+        command = [sys.executable, str(launch), str(self.host / "main.py"), "--port", str(port), "--base-directory", str(self.base),
+                   "--disable-auto-launch", "--disable-api-nodes", *([] if torch.cuda.is_available() else ["--cpu"]), *self.arguments]
+        self.log = self.base / "comfyui.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, cwd=self.host, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        try:
+            asyncio.run(self._wait_until_up())
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    async def _wait_until_up(self) -> None:
+        end = time.monotonic() + self.timeout
+        async with aiohttp.ClientSession() as session:
+            while time.monotonic() < end and self.process.poll() is None:
+                try:
+                    async with session.get(f"http://{self.address}/system_stats") as answer:
+                        if answer.ok:
+                            return
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.2)
+        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        raise RuntimeError(f"ComfyUI at {self.host} did not start. The end of {self.log}:\n{tail}")
+
+    def get(self, path: str):
+        async def ask():
+            async with aiohttp.ClientSession() as session, session.get(f"http://{self.address}{path}") as answer:
+                answer.raise_for_status()
+                return await answer.json()
+        return asyncio.run(ask())
+
+    def run(self, prompt: dict, progress: Progress = lambda *_: None) -> list[Path]:
+        """Queues a workflow in API format, follows it to its end, returns the files it saved. Raises WorkflowError."""
+        return asyncio.run(self._run(prompt, progress))
+
+    async def _run(self, prompt: dict, progress: Progress) -> list[Path]:
+        client = uuid.uuid4().hex
+        base = f"http://{self.address}"
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{base}/ws?clientId={client}", max_msg_size=0) as events:
+            async with session.post(f"{base}/prompt", json={"prompt": prompt, "client_id": client}) as answer:
+                body = await answer.json()
+                if not answer.ok:
+                    raise WorkflowError(refusal(body))
+            prompt_id = body["prompt_id"]
+            async for message in events:
+                if message.type != aiohttp.WSMsgType.TEXT:
+                    continue
+                event = json.loads(message.data)
+                kind, data = event["type"], event["data"]
+                if data.get("prompt_id") != prompt_id:
+                    continue
+                if kind == "progress":
+                    progress(data["node"], data["value"], data["max"])
+                elif kind == "execution_error":
+                    raise WorkflowError(f"{data['node_type']} ({data['node_id']}): {data['exception_message'].strip()}")
+                elif kind == "execution_interrupted":
+                    raise WorkflowError(f"interrupted in {data['node_type']} ({data['node_id']})")
+                elif kind == "executing" and data["node"] is None:  # after the history is written
+                    break
+            else:
+                raise WorkflowError(f"ComfyUI went away; see {self.log}")
+            async with session.get(f"{base}/history/{prompt_id}") as answer:
+                outputs = (await answer.json())[prompt_id]["outputs"]
+        files = [file for node in outputs.values() for value in node.values() if isinstance(value, list) for file in value if isinstance(file, dict)]
+        return [self.base / file["type"] / file["subfolder"] / file["filename"] for file in files if "filename" in file]
+
+
+def refusal(body: dict) -> str:
+    """ComfyUI's answer to a workflow it does not accept, in one line per fault."""
+    faults = [f"{node['class_type']} ({node_id}): {error['message']}, {error['details']}"
+              for node_id, node in body.get("node_errors", {}).items() for error in node["errors"]]
+    return "\n".join(faults) or body.get("error", {}).get("message", "refused without a reason")
