@@ -1,0 +1,114 @@
+"""ComfyUI's two workflow formats: the API's (inputs by name) and the graph editor's (nodes, places, widget values in order)."""
+from collections import defaultdict
+
+DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
+SEED_CONTROL = ("seed", "noise_seed")  # the editor puts a "control after generate" widget behind these
+NOTE = "MarkdownNote"
+COLUMN, ROW_GAP, LINE = 420, 60, 26
+
+
+def declared(info: dict) -> dict[str, list]:
+    return {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+
+
+def is_widget(spec: list) -> bool:
+    kind, options = spec[0], spec[1] if len(spec) > 1 else {}
+    return (isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC)) and not options.get("forceInput")
+
+
+def widgets_of(inputs: dict[str, list], values: dict) -> dict[str, list]:
+    """Widgets of a node in the editor's order, with their declarations. A dynamic combo is followed by the inputs of its chosen option."""
+    widgets = {}
+    for name, spec in inputs.items():
+        if is_widget(spec):
+            widgets[name] = spec
+            if spec[0] == DYNAMIC:
+                options = spec[1]["options"]
+                chosen = next((o for o in options if o["key"] == values.get(name)), options[0])
+                widgets |= widgets_of(chosen["inputs"].get("required", {}), values)
+    return widgets
+
+
+def depths(api: dict) -> dict[str, int]:
+    """Column of each node: one right of its rightmost source."""
+    def depth(node_id: str) -> int:
+        return max((1 + depth(value[0]) for value in api[node_id]["inputs"].values() if isinstance(value, list)), default=0)
+    return {node_id: depth(node_id) for node_id in api}
+
+
+def to_ui(api: dict, object_info: dict, models: dict[str, dict]) -> dict:
+    """API format -> editor format 0.4, with a note on the files it needs.
+
+    models: file name -> {"name", "url", "directory"}; the editor offers such downloads for files that are missing.
+    """
+    numbers = {node_id: i for i, node_id in enumerate(api, start=1)}
+    columns, heights = depths(api), defaultdict(int)
+    nodes, links = [], []
+    outgoing = defaultdict(list)
+    for node_id, node in api.items():
+        info = object_info[node["class_type"]]
+        specs = declared(info)
+        widgets = widgets_of(specs, node["inputs"])
+        inputs = []
+        for name, spec in specs.items():
+            value = node["inputs"].get(name)
+            linked = isinstance(value, list)
+            if name in widgets and not linked:
+                continue
+            slot = {"name": name, "type": spec[0], "link": None}
+            if linked:
+                source, output = value
+                kind = object_info[api[source]["class_type"]]["output"][output]
+                slot |= {"link": len(links) + 1, "type": kind}
+                links.append([len(links) + 1, numbers[source], output, numbers[node_id], len(inputs), kind])
+                outgoing[source, output].append(slot["link"])
+                if name in widgets:
+                    slot["widget"] = {"name": name}
+            inputs.append(slot)
+        values = []
+        for name, spec in widgets.items():
+            value = node["inputs"].get(name)
+            values.append(spec[1].get("default") if isinstance(value, list) else value)
+            if name in SEED_CONTROL:
+                values.append("fixed")
+        text = "CLIPTextEncode" in node["class_type"]
+        size = [380, max(2, len(inputs) + len(values) + 1) * LINE + (110 if text else 30)]
+        column = columns[node_id]
+        nodes.append({
+            "id": numbers[node_id], "type": node["class_type"], "title": node["_meta"]["title"], "pos": [column * COLUMN, heights[column]], "size": size,
+            "flags": {}, "order": column, "mode": 0, "inputs": inputs,
+            "outputs": [{"name": name, "type": kind, "slot_index": i, "links": []} for i, (name, kind) in enumerate(zip(info["output_name"], info["output"]))],
+            "properties": {"Node name for S&R": node["class_type"]}
+            | ({"cnr_id": "semantic-video"} if node["class_type"].startswith("SemVid") else {"cnr_id": "comfy-core"})
+            | ({"models": found} if (found := [models[v] for v in node["inputs"].values() if isinstance(v, str) and v in models]) else {}),
+            "widgets_values": values})
+        heights[column] += size[1] + ROW_GAP
+    for node_id, node in zip(api, nodes):
+        for i, output in enumerate(node["outputs"]):
+            output["links"] = outgoing[node_id, i]
+    needed = [model for node in nodes for model in node["properties"].get("models", [])]
+    nodes.append(note(len(nodes) + 1, [-COLUMN, 0], "Files this needs", "\n".join(f"- `models/{m['directory']}/` [{m['name']}]({m['url']})" for m in needed)))
+    return {"last_node_id": len(nodes), "last_link_id": len(links), "nodes": nodes, "links": links, "groups": [], "config": {}, "extra": {}, "version": 0.4}
+
+
+def note(number: int, place: list, title: str, text: str) -> dict:
+    return {"id": number, "type": NOTE, "title": title, "pos": place, "size": [380, 240], "flags": {}, "order": 0, "mode": 0,
+            "inputs": [], "outputs": [], "properties": {}, "widgets_values": [text]}
+
+
+def to_api(ui: dict, object_info: dict) -> dict:
+    """What the editor sends when such a graph is queued; node ids become strings of numbers."""
+    sources = {link[0]: [str(link[1]), link[2]] for link in ui["links"]}
+    api = {}
+    for node in (node for node in ui["nodes"] if node["type"] != NOTE):
+        values = list(node["widgets_values"])
+        specs, inputs = declared(object_info[node["type"]]), {}
+        while remaining := [name for name in widgets_of(specs, inputs) if name not in inputs]:
+            inputs[remaining[0]] = values.pop(0)
+            if remaining[0] in SEED_CONTROL:
+                values.pop(0)
+        if values:
+            raise ValueError(f"{node['type']}: {len(values)} widget values too many: {values}")
+        inputs |= {slot["name"]: sources[slot["link"]] for slot in node["inputs"] if slot["link"] is not None}
+        api[str(node["id"])] = {"class_type": node["type"], "inputs": inputs, "_meta": {"title": node["title"]}}
+    return api
