@@ -22,11 +22,11 @@ def install() -> None:
             setattr(audio, part, _module(f"torchaudio.{part}"))
 
 
-def start_host(host: Path) -> None:
-    """Puts ComfyUI first on sys.path and imports it for the CPU, in this process."""
+def start_host(host: Path, *arguments: str) -> None:
+    """Puts ComfyUI first on sys.path and imports it in this process, by default for the CPU."""
     install()
     sys.path.insert(0, str(host))
-    argv, sys.argv = sys.argv, ["main.py", "--cpu"]
+    argv, sys.argv = sys.argv, ["main.py", *(arguments or ("--cpu",))]
     import comfy.options
     comfy.options.enable_args_parsing()
     import comfy.cli_args  # noqa: F401

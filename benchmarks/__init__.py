@@ -1,0 +1,1 @@
+"""Paired measurements against the unpatched host and against peers; results in results/."""
