@@ -47,11 +47,12 @@ def build(size: Size):
     from comfy.ldm.wan.model import WanModel
 
     from ..tests.harness.toy import TEXT_DIM, randomize
-    module = WanModel(dim=size.width, ffn_dim=size.ffn, num_heads=size.heads, num_layers=size.blocks, text_dim=TEXT_DIM, freq_dim=256, in_dim=16, out_dim=16,
-                      device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init)
+    module = WanModel(dim=size.width, ffn_dim=size.ffn, num_heads=size.heads, num_layers=size.blocks, text_dim=TEXT_DIM, freq_dim=256,
+                      in_dim=16, out_dim=16, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init)
     randomize(module)
     transformer = {"num_heads": size.heads, "text_dim": TEXT_DIM}
-    return comfy.sd.load_diffusion_model_state_dict(module.state_dict(), {"dtype": getattr(torch, size.dtype)}, {"config": json.dumps({"transformer": transformer})})
+    metadata = {"config": json.dumps({"transformer": transformer})}
+    return comfy.sd.load_diffusion_model_state_dict(module.state_dict(), {"dtype": getattr(torch, size.dtype)}, metadata)
 
 
 def variants(model) -> dict:
@@ -153,8 +154,8 @@ def measure(rounds: int, memory: bool) -> dict:
 def table(result: dict) -> str:
     names = VARIANTS[:3]
     lines = [f"# Swin Renderer on {result['device']}", "",
-             f"Wan with random weights, width {result['size']['width']}, {result['size']['blocks']} blocks, {result['tokens at 1x']} tokens in one window of {WINDOW} latent "
-             f"frames, CFG 1, {result['rounds']} rounds side by side, medians; torch {result['torch']}.", "",
+             f"Wan with random weights, width {result['size']['width']}, {result['size']['blocks']} blocks, {result['tokens at 1x']} tokens in one window of "
+             f"{WINDOW} latent frames, CFG 1, {result['rounds']} rounds side by side, medians; torch {result['torch']}.", "",
              "| length | " + " | ".join(f"{name}, s per step" for name in names) + " | " + " | ".join(f"{name}, peak MB" for name in names) + " |",
              "| --- |" + " ---: |" * 6]
     for n in LENGTHS:

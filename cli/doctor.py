@@ -42,8 +42,9 @@ def main(arguments: list[str]) -> int:
 
 def probe(host: Path) -> dict:
     """Runs in a process of its own: facts to print, and for each hook whether a tiny model really called it."""
-    from ..tests.harness.stand_ins import start_host
     import torch
+
+    from ..tests.harness.stand_ins import start_host
     start_host(host, *(["--disable-cuda-malloc"] if torch.cuda.is_available() else ["--cpu"]))
     from tempfile import TemporaryDirectory
 

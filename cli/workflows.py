@@ -50,7 +50,8 @@ def draw(ui: dict, scale: float = 0.5) -> Image.Image:
         pen.line(curve, fill=COLOURS.get(kind, "#9a9a9a"), width=2)
     for x, y, node in at.values():
         ours = node["type"].startswith("SemVid")
-        pen.rounded_rectangle((*place(x, y - 28), *place(x + node["size"][0], y + node["size"][1])), 5, fill="#2f4a3a" if ours else "#353535", outline="#101010")
+        box = (*place(x, y - 28), *place(x + node["size"][0], y + node["size"][1]))
+        pen.rounded_rectangle(box, 5, fill="#2f4a3a" if ours else "#353535", outline="#101010")
         pen.text(place(x + 10, y - 24), node["title"], font=font, fill="#e8e8e8")
         lines = [str(value).replace("\n", " ") for value in node["widgets_values"] if value not in (None, "")]
         for row, line in enumerate(lines[:12]):

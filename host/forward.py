@@ -92,6 +92,7 @@ def _parameters(function) -> inspect.Signature:
     return inspect.signature(function)
 
 
+@torch.compiler.disable
 def bind(executor, args: tuple, kwargs: dict) -> inspect.BoundArguments:
     """A diffusion model's call by the names of its parameters: names survive host updates, positions do not."""
     forward = executor.class_obj._forward

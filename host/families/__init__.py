@@ -20,4 +20,4 @@ def family_of(model) -> ModuleType:
         if family.accepts(module, host_class(module)):
             return family
     known = "; ".join(family.SUPPORTED for family in FAMILIES)
-    raise ValueError(f"model: {host_class(module)} ({type(model.model).__name__}) is not a video model that can be patched. Connect one of: {known}.")
+    raise ValueError(f"model: {host_class(module)} ({type(model.model).__name__}) is not one of the video models this pack knows. Connect one of: {known}.")

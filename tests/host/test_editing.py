@@ -236,6 +236,33 @@ def test_half_precision(toys, name, dtype):
     assert torch.equal(plain, sample(editing(model, passing), shot))
 
 
+def test_fp8_weights_and_loras(toys):
+    """Weights in fp8, a LoRA before and one after the patch: the same picture as without the patch."""
+    model, shot = toys("wan-t2v", dtype=torch.float8_e4m3fn), Shot("wan-t2v")
+
+    def with_lora(of, key):
+        of = of.clone()
+        weight = of.model.state_dict()[key]
+        of.add_patches({key: ("diff", (0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)),))})
+        return of
+
+    first, second = "diffusion_model.blocks.0.self_attn.q.weight", "diffusion_model.blocks.1.cross_attn.v.weight"
+    plain = sample(with_lora(with_lora(model, first), second), shot)
+    assert torch.isfinite(plain).all()
+    assert not torch.equal(plain, sample(model, shot))
+    assert torch.equal(plain, sample(with_lora(editing(with_lora(model, first), passing), second), shot))
+
+
+def test_compiled_models_run_the_same(toys):
+    """Dynamo may break its graph at the override, but must run it."""
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+    model, shot = editing(toys("wan-t2v"), doubling), Shot("wan-t2v", steps=2)
+    expected = sample(model, shot)
+    compiled = model.clone()
+    set_torch_compile_wrapper(compiled, backend="eager")
+    torch.testing.assert_close(sample(compiled, shot), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_intervals_are_noise_levels(toys):
     """Two halves of a schedule on two samplers (Wan 2.2) act where the whole schedule does."""
     model, shot = toys("wan-t2v"), Shot("wan-t2v", steps=8)
@@ -381,15 +408,20 @@ def test_clones_and_multigpu_clones_keep_the_patch(toys, monkeypatch):
 
 
 def test_models_of_no_known_family_are_refused(toys):
+    from comfy.ldm.hunyuan_video.model import HunyuanVideo
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-    unet = toys("wan-t2v")
-    unet.model.diffusion_model.__class__ = type("UNetModel", (torch.nn.Module,), {"__module__": UNetModel.__module__})
-    with pytest.raises(ValueError, match=r"UNetModel.*Connect one of: Wan.*HunyuanVideo"):
-        editing(unet, passing)
-    image = toys("hunyuan-t2v")
-    image.model.diffusion_model.patch_size = [2, 2]  # HunyuanImage
-    with pytest.raises(ValueError, match="not a video model"):
-        editing(image, passing)
+    from comfy.ldm.wan.model import SCAILWanModel
+    from comfy.ops import disable_weight_init
+    unet = UNetModel(image_size=8, in_channels=4, model_channels=32, out_channels=4, num_res_blocks=[1], num_heads=1, channel_mult=(1,),
+                     operations=disable_weight_init, use_spatial_transformer=True, context_dim=8, transformer_depth=[1],
+                     transformer_depth_output=[1, 1], transformer_depth_middle=-2)
+    image_dit = HunyuanVideo(**TOYS["hunyuan-t2v"].config | {"patch_size": [2, 2], "axes_dim": [64, 64]}, operations=disable_weight_init)  # HunyuanImage
+    pose = SCAILWanModel(**{k: v for k, v in TOYS["wan-t2v"].config.items() if k != "model_type"} | {"in_dim": 20}, operations=disable_weight_init)
+    for module in (unet, image_dit, pose):
+        model = toys("wan-t2v")
+        model.model.diffusion_model = module
+        with pytest.raises(ValueError, match=rf"model: {type(module).__name__} .*Connect one of: Wan.*HunyuanVideo"):
+            editing(model, passing)
 
 
 def test_a_patch_that_never_acted_says_so_once(toys, caplog):

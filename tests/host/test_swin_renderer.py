@@ -145,6 +145,18 @@ def test_prompts_of_equal_and_unequal_length(toys, name, words, negative_words):
     torch.testing.assert_close(sample(apply(model, WINDOWS), shot), sample(reference(model, window=4), shot), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", STRAIGHT)
+def test_batched_and_split_cfg_agree(toys, name, monkeypatch):
+    import comfy.samplers
+    model, shot = apply(toys(name), SwinRenderer(window=4, anchors="first frame")), Shot(name)
+    batched = sample(model, shot)
+    monkeypatch.setattr(comfy.samplers, "can_concat_cond", lambda a, b: a is b)
+    torch.testing.assert_close(batched, sample(model, shot), rtol=1e-3, atol=1e-4)
+    alone = sample(model, shot.but(cfg=1.0))
+    assert torch.isfinite(alone).all()
+    assert not torch.equal(alone, batched)
+
+
 @pytest.mark.parametrize("name", ["wan-t2v", "hunyuan-t2v"])
 def test_context_windows_around_it(toys, name):
     model, shot = toys(name), Shot(name, frames=13)

@@ -2,6 +2,7 @@
 import json
 
 import pytest
+
 from semantic_video.cli.server import ROOT
 from semantic_video.cli.ui_format import to_api
 
