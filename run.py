@@ -22,6 +22,8 @@ COMMANDS = {
     "doctor": ("doctor", "show what this machine and its ComfyUI offer, and which of its hooks work"),
     "bench": ("bench", "measure cost against the unpatched host"),
     "world": ("world", "draw MiniWorld, the synthetic world behind the measurements"),
+    "report": ("report", "compare two workflow variants on MiniWorld captions, with confidence intervals"),
+    "train": ("train", "train the mini models of MiniWorld"),
     "workflows": ("workflows", "rebuild the UI files and pictures of workflows/ from their API files"),
 }
 

@@ -89,28 +89,27 @@ def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs)
             editor.check(run)
     result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     for editor in {e.name: e for e in editors}.values():
-        if editor.name not in run.active:
+        if editor.name in run.fired:
+            continue
+        if not any(editor.interval.contains(sigma, run.model_sampling) for sigma in run.sigmas[:-1]):
             logging.warning("[semantic-video] %s did nothing: start and end leave out all steps of this run (sigma %.3f to %.3f). Widen them.",
                             editor.name, run.sigmas[0], run.sigmas[-1])
-        elif editor.name not in run.fired:
-            logging.warning("[semantic-video] %s did nothing: no %s attention of the model came by. Another patch replaces its blocks or their "
-                            "attention; remove that patch, or this one.", editor.name, " or ".join(editor.sites))
+        else:
+            logging.warning("[semantic-video] %s did nothing: no %s attention of the model came by. Another patch replaces its blocks, their "
+                            "attention or the model; remove that patch, or this one.", editor.name, " or ".join(editor.sites))
     return result
 
 
 def _around_call(executor, *args, **kwargs):
     bound = bind(executor, args, kwargs)
     options = bound.arguments["transformer_options"]
-    run = options.get(RUN)
-    if run is None:  # not a sampling run: nothing says which step this is
-        return executor(*args, **kwargs)
-    forward = read(executor, bound, run)
-    acting = {e.name: e for e in options[EDITORS] if e.interval == ALWAYS or e.interval.contains(forward.sigma, run.model_sampling)}
+    forward = read(executor, bound)
+    acting = {e.name: e for e in options[EDITORS] if forward and forward.within(e.interval)}
     if not acting:
         return executor(*args, **kwargs)
-    run.active.update(acting)
     editors = sorted(acting.values(), key=lambda editor: not editor.splits)  # innermost first
-    bound.arguments["transformer_options"] = {**options, OVERRIDE: _override(forward, editors, options.get(OVERRIDE))}
+    # No editors further in: a host that came to list this wrapper twice must not apply them twice.
+    bound.arguments["transformer_options"] = {**options, EDITORS: (), OVERRIDE: _override(forward, editors, options.get(OVERRIDE))}
     return executor(*bound.args[1:], **bound.kwargs)
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from .families import FAMILIES, host_class
 from .layout import Layout, Site
+from .schedule import ALWAYS, EPSILON, Interval
 
 RUN = "semantic_video_run"
 
@@ -23,11 +24,11 @@ class Run:
     """One sampling run: what is known before its first step, and which editors have come to act since.
 
     frames: latent frames that one model call sees (a context window, where the host cuts the clip into such).
+    A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
     """
-    model_sampling: object
-    sigmas: list[float]
-    frames: int
-    active: set[str] = field(default_factory=set)
+    model_sampling: object = None
+    sigmas: list[float] = field(default_factory=list)
+    frames: int = 0
     fired: set[str] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
 
@@ -65,10 +66,13 @@ class Forward:
     def sigma(self) -> float:
         return float(self.options["sigmas"][0])
 
+    def within(self, interval: Interval) -> bool:
+        return interval == ALWAYS or (self.run.model_sampling is not None and interval.contains(self.sigma, self.run.model_sampling))
+
     @cached_property
     def step(self) -> int:
         """Index of this noise level in the run's schedule; levels between two steps (second-order samplers) belong to the former."""
-        return max(sum(s > self.sigma + 1e-5 for s in self.run.sigmas), 0)
+        return sum(s > self.sigma + EPSILON for s in self.run.sigmas)
 
     @cached_property
     def frames(self) -> tuple[int, ...]:
@@ -101,12 +105,15 @@ def bind(executor, args: tuple, kwargs: dict) -> inspect.BoundArguments:
     return bound
 
 
-def read(executor, bound: inspect.BoundArguments, run: Run) -> Forward:
+def read(executor, bound: inspect.BoundArguments) -> Forward | None:
+    """None where the model is no longer one that is known: another pack has put its own in place."""
     module = executor.class_obj
-    family = next(family for family in FAMILIES if family.accepts(module, host_class(module)))
+    family = next((family for family in FAMILIES if family.accepts(module, host_class(module))), None)
+    if family is None:
+        return None
     arguments = {**bound.arguments, **bound.arguments.get("kwargs", {})}
     options = arguments["transformer_options"]
     chunks = options.get("cond_or_uncond") or [0]
     each = arguments["x"].shape[0] // len(chunks)
     rows = tuple(chunk for chunk in chunks for _ in range(each))
-    return Forward(module, family, family.layout(module, arguments), options, run, rows)
+    return Forward(module, family, family.layout(module, arguments), options, options.get(RUN) or Run(), rows)

@@ -6,6 +6,7 @@ from functools import partial
 
 import comfy.context_windows
 import comfy.ldm.modules.attention as host_attention
+import comfy.model_management
 import comfy.model_patcher
 import comfy.samplers
 import pytest
@@ -422,6 +423,46 @@ def test_models_of_no_known_family_are_refused(toys):
         model.model.diffusion_model = module
         with pytest.raises(ValueError, match=rf"model: {type(module).__name__} .*Connect one of: Wan.*HunyuanVideo"):
             editing(model, passing)
+
+
+def test_a_wrapper_listed_twice_acts_once(toys):
+    model, shot = toys("wan-t2v"), Shot("wan-t2v")
+    patched = editing(model, doubling)
+    expected = sample(patched, shot)
+    wrapper = patched.get_wrappers(WrappersMP.DIFFUSION_MODEL, "semantic_video")[0]
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "a careless copy", wrapper)
+    assert torch.equal(expected, sample(patched, shot))
+
+
+def test_a_model_called_without_a_sampler_is_edited_too(toys):
+    model = toys("wan-t2v")
+    comfy.model_management.load_models_gpu([model])
+    steps = []
+
+    def watch(call, run):
+        steps.append(call.forward.step)
+        return 2 * run(call)
+
+    def call(of):
+        options = {**of.model_options["transformer_options"], "wrappers": of.wrappers}
+        return of.model.diffusion_model(torch.ones(1, 16, 3, 4, 4), torch.ones(1), torch.ones(1, 5, 32), transformer_options=options)
+
+    plain = call(model)
+    assert not torch.allclose(plain, call(editing(model, watch)))
+    assert set(steps) == {0}
+    assert torch.equal(plain, call(editing(model, watch, interval=Interval(0.0, 0.5))))
+
+
+def test_a_model_class_swapped_by_another_pack_runs_unpatched_and_says_so(toys, caplog):
+    import semantic_video.host.forward as forward
+    patched, shot = editing(toys("wan-t2v"), doubling), Shot("wan-t2v")
+    plain = sample(toys("wan-t2v"), shot)
+    patched.model.diffusion_model.__class__ = type("Foreign", (type(patched.model.diffusion_model),), {"__module__": "other_pack"})
+    assert not torch.equal(plain, sample(patched, shot)), "a subclass is still known"
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(forward, "host_class", lambda module: "ReWanModel")
+        assert torch.equal(plain, sample(patched, shot))
+    assert "doubling did nothing: no self or text or image or joint attention" in caplog.text
 
 
 def test_a_patch_that_never_acted_says_so_once(toys, caplog):

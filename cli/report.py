@@ -1,0 +1,130 @@
+"""run.py report A.json B.json: two workflow variants over the same captions and seeds on a real ComfyUI server, scored and compared in pairs.
+
+A variant is a workflow in API format and changes to it, written behind it as node.input=value:
+    python run.py report workflows/api/x.json workflows/api/x.json swin.strength=0 --captions 200
+Captions go into the node titled "Prompt", seeds into every seed input, held-out scenes give the captions.
+"""
+import argparse
+import copy
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from tqdm import tqdm
+
+from ..miniworld.caption import caption
+from ..miniworld.guards import dynamic_degree, identity_drift, loop_score, seam_strength
+from ..miniworld.oracle import judge
+from ..miniworld.report import as_json, compare, interval, markdown, plot
+from ..miniworld.scene import sample_scenes
+from .hosts import find_hosts, version_of
+from .media import read_video
+from .server import ROOT, Server
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def variants(words: list[str]) -> list[tuple[str, dict]]:
+    """["a.json", "node.input=1", "b.json"] -> [(description, API workflow), ...]. ValueError, naming the word, for what does not fit."""
+    found: list[tuple[str, dict]] = []
+    for word in words:
+        if "=" not in word:
+            try:
+                found.append((word, json.loads(Path(word).read_text(encoding="utf-8"))))
+            except (OSError, json.JSONDecodeError) as error:
+                raise ValueError(f"{word}: not a workflow in API format ({error}).") from None
+            continue
+        name, value = word.split("=", 1)
+        node, _, key = name.partition(".")
+        if not found or node not in found[-1][1] or not key:
+            raise ValueError(f"{word}: write node.input=value behind a workflow that has the node"
+                             + (f"; it has {', '.join(found[-1][1])}." if found else "."))
+        try:
+            parsed = json.loads(value)
+        except json.JSONDecodeError:
+            parsed = value
+        found[-1][1][node]["inputs"][key] = parsed
+        found[-1] = (f"{found[-1][0]} {word}", found[-1][1])
+    return found
+
+
+def fill(api: dict, text: str, seed: int) -> dict:
+    """The workflow with this caption and seed."""
+    api = copy.deepcopy(api)
+    prompts = [node for node in api.values() if node["_meta"]["title"] == "Prompt"]
+    if len(prompts) != 1:
+        raise ValueError(f'{len(prompts)} nodes are titled "Prompt"; exactly one must be, to take the captions.')
+    prompts[0]["inputs"]["text"] = text
+    for node in api.values():
+        node["inputs"] |= {key: seed for key in ("seed", "noise_seed") if key in node["inputs"]}
+    return api
+
+
+def scores(frames: torch.Tensor, text: str, borders: list[int]) -> dict[str, float]:
+    """The oracle's scores and the guards of one clip."""
+    guards = {"dynamic degree": dynamic_degree(frames), "loop": loop_score(frames), "identity drift": identity_drift(frames)}
+    return judge(frames, text) | guards | ({"seam": seam_strength(frames, borders)} if borders else {})
+
+
+def measure(server: Server, workflows: list[tuple[str, dict]], captions: list[str], seeds: int, borders: list[int]) -> list[list[dict]]:
+    """For each workflow its clips' scores, in one order; variants take turns, so that nothing but the variant differs."""
+    results: list[list[dict]] = [[] for _ in workflows]
+    for number, text in enumerate(tqdm(captions, desc="captions", unit="caption")):
+        for seed in range(seeds):
+            for (_, api), clips in zip(workflows, results):
+                saved = server.run(fill(api, text, 1000 * number + seed))[0]
+                frames = read_video(saved)
+                saved.unlink()
+                clips.append(scores(frames, text, [b for b in borders if b < len(frames)]))
+    return results
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="run.py report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="+", metavar="WORKFLOW [node.input=value ...]", help="one variant (scores only) or two (a paired comparison)")
+    parser.add_argument("--captions", type=int, default=200, help="held-out captions")
+    parser.add_argument("--objects", type=int, nargs="+", default=[1, 2], help="objects per scene: 1, 2 or both")
+    parser.add_argument("--seeds", type=int, default=1, help="clips per caption")
+    parser.add_argument("--borders", type=int, nargs="*", default=[], help="first video frames of windows, for the seam score")
+    parser.add_argument("--out", default="report", help="name of the files in benchmarks/results")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    chosen = parse(arguments)
+    workflows = variants(chosen.words)
+    if len(workflows) > 2:
+        raise ValueError(f"{len(workflows)} workflows: give one or two.")
+    hosts = find_hosts(ROOT)
+    if not hosts:
+        raise ValueError("no ComfyUI found. git clone https://github.com/Comfy-Org/ComfyUI   then set COMFYUI_PATH to it.")
+    captions = [caption(scene, seed) for seed, scene in enumerate(sample_scenes(chosen.captions, seed=1, split="heldout", objects=chosen.objects))]
+    with TemporaryDirectory() as base, Server(hosts[0], Path(base), arguments=mini_models(Path(base))) as server:
+        results = measure(server, workflows, captions, chosen.seeds, chosen.borders)
+    note = f"{len(captions)} held-out captions, {chosen.seeds} seed(s) each, ComfyUI {'.'.join(map(str, version_of(hosts[0])))}."
+    RESULTS.mkdir(exist_ok=True)
+    if len(workflows) == 1:
+        names = dict.fromkeys(name for clip in results[0] for name in clip)
+        values = {name: torch.tensor([clip[name] for clip in results[0] if name in clip]) for name in names}
+        rows = [(name, float(v.mean()), *interval(v), len(v)) for name, v in values.items()]
+        text = "\n".join([f"# {chosen.out}", "", workflows[0][0], "", note, "", "| score | mean | 95 % interval | clips |", "| --- | ---: | --- | ---: |",
+                          *(f"| {n} | {m:.3f} | {low:.3f} .. {high:.3f} | {count} |" for n, m, low, high, count in rows)]) + "\n"
+        (RESULTS / f"{chosen.out}.json").write_text(json.dumps([dict(zip(("score", "mean", "low", "high", "clips"), row)) for row in rows], indent=1) + "\n")
+    else:
+        rows = compare(*results)
+        text = markdown(rows, chosen.out, workflows[0][0], workflows[1][0], note)
+        (RESULTS / f"{chosen.out}.json").write_text(json.dumps(as_json(rows), indent=1) + "\n")
+        plot(rows, RESULTS / f"{chosen.out}.png", chosen.out)
+    (RESULTS / f"{chosen.out}.md").write_text(text)
+    print(text)
+    return 0
+
+
+def mini_models(base: Path) -> tuple[str, ...]:
+    """Arguments that mount the mini family of MiniWorld into a server, and only there."""
+    paths = base / "mini_family.yaml"
+    folder = ROOT / "miniworld" / "weights"
+    kinds = ("diffusion_models", "vae", "semantic_video_mini")
+    paths.write_text("mini_family:\n" + "".join(f"  {kind}: {json.dumps(str(folder))}\n" for kind in kinds), encoding="utf-8")
+    return ("--extra-model-paths-config", str(paths))
