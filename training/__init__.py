@@ -1,0 +1,1 @@
+"""Loops that make weights: the mini model family, and later the adapters and planners."""

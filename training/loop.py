@@ -1,0 +1,183 @@
+"""A training loop that can be stopped at any time and continued: time-planned rate, EMA, progress bar, atomic checkpoints, loss plot.
+
+Nothing is pickled: a checkpoint is a safetensors file of weights, EMA and optimizer moments, with the counters in its metadata.
+"""
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+CHECKPOINT_SECONDS = 120
+
+
+@dataclass
+class Plan:
+    """How long and how to train. The rate follows the further of steps / steps planned and minutes / minutes planned, so that it always
+    ends at zero. minutes or steps None: not limited by it. cache: folder of checkpoints; resume: continue from there if there is one."""
+    name: str
+    cache: Path
+    minutes: float | None = None
+    steps: int | None = None
+    batch: int = 8
+    seed: int = 0
+    rate: float = 2e-3
+    warmup: int = 100
+    ema: float = 0.999
+    decay: float = 0.01
+    resume: bool = False
+    export_minutes: float | None = None
+    held_out: int = 200
+    scenes: int = 40000
+
+
+@dataclass
+class State:
+    """Where training stands. losses: (step, name, value) means between two checkpoints."""
+    step: int = 0
+    seconds: float = 0.0
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+
+
+def progress(plan: Plan, state: State) -> float:
+    """Fraction of the plan done, 0..1. ValueError if the plan has no end."""
+    if plan.minutes is None and plan.steps is None:
+        raise ValueError(f"{plan.name}: give --minutes or --steps")
+    parts = [state.seconds / 60 / plan.minutes] if plan.minutes else []
+    parts += [state.step / plan.steps] if plan.steps else []
+    return min(max(parts), 1.0)
+
+
+def rate_at(plan: Plan, state: State) -> float:
+    """Linear warm-up, then half a cosine down to zero (our choice)."""
+    return plan.rate * min((state.step + 1) / plan.warmup, 1.0) * 0.5 * (1 + math.cos(math.pi * progress(plan, state)))
+
+
+class Average:
+    """Exponential moving average of a module's weights; young averages forget faster."""
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.decay, self.weights = decay, {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        now = module.state_dict()
+        torch._foreach_lerp_(list(self.weights.values()), [now[k] for k in self.weights], 1 - decay)
+
+
+def atomic_save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Writes a safetensors file that is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part, metadata)
+    os.replace(part, path)
+
+
+def checkpoint_path(plan: Plan) -> Path:
+    return plan.cache / f"{plan.name}.safetensors"
+
+
+def save_checkpoint(plan: Plan, state: State, module: nn.Module, average: Average, optimizer: torch.optim.Optimizer) -> None:
+    tensors = {f"model.{k}": v.clone() for k, v in module.state_dict().items()} | {f"ema.{k}": v for k, v in average.weights.items()}
+    for i, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{k}": v for k, v in moments.items()}
+    atomic_save(tensors, checkpoint_path(plan), {"state": json.dumps(state.__dict__)})
+
+
+def load_checkpoint(plan: Plan, module: nn.Module, average: Average, optimizer: torch.optim.Optimizer) -> State:
+    """Fills all three and returns the counters."""
+    with safe_open(checkpoint_path(plan), "pt") as file:
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118  (not a dict)
+        state = State(**json.loads(file.metadata()["state"]))
+    module.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    average.weights = {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")}
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, i, name = key.split(".", 2)
+            moments.setdefault(int(i), {})[name] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+    return state
+
+
+def train(plan: Plan, module: nn.Module, loss_of: Callable[[int, float], dict[str, Tensor]],
+          export: Callable[[dict[str, Tensor], State], None] | None = None) -> tuple[dict[str, Tensor], State]:
+    """Trains the parameters of `module` that require gradients, until the plan is done; returns the averaged weights.
+
+    loss_of(step, progress) gives named losses; "loss" is minimised, the rest is shown. It should draw its batch from (seed, step), so that
+    a resumed run sees new ones. export(averaged weights, state) is called every plan.export_minutes and at the end.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    matrices = [p for p in parameters if p.ndim > 1]
+    rest = [p for p in parameters if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": plan.decay}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98), foreach=True)
+    average, state = Average(module, plan.ema), State()
+    if plan.resume and checkpoint_path(plan).exists():
+        state = load_checkpoint(plan, module, average, optimizer)
+    sums: dict[str, list[float]] = {}
+    saved = exported = begun = time.monotonic()
+    already = state.seconds
+    bar = tqdm(total=100.0, desc=plan.name, mininterval=5, bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining} {postfix}")
+    while (done := progress(plan, state)) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(plan, state)
+        losses = loss_of(state.step, done)
+        losses["loss"].backward()
+        norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+        if torch.isfinite(norm):  # one bad batch must not end a night's run
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average.update(module, state.step)
+        for name, value in losses.items():
+            sums.setdefault(name, []).append(float(value.detach()))
+        state.step += 1
+        state.seconds = already + time.monotonic() - begun
+        recent = {name: sum(values[-50:]) / len(values[-50:]) for name, values in sums.items()}
+        bar.set_postfix_str(f"step {state.step} " + " ".join(f"{k} {v:.4f}" for k, v in recent.items()), refresh=False)
+        bar.update(100 * progress(plan, state) - bar.n)
+        if len(sums["loss"]) >= 50:
+            _log(state, sums)
+        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            save_checkpoint(plan, state, module, average, optimizer)
+            saved = time.monotonic()
+        if export and plan.export_minutes and time.monotonic() - exported > 60 * plan.export_minutes:
+            export(average.weights, state)
+            exported = time.monotonic()
+    _log(state, sums)
+    bar.close()
+    save_checkpoint(plan, state, module, average, optimizer)
+    plot(state, plan.cache / f"{plan.name}.png", plan.name)
+    if export:
+        export(average.weights, state)
+    return average.weights, state
+
+
+def _log(state: State, sums: dict[str, list[float]]) -> None:
+    for name, values in sums.items():
+        if values:
+            state.curves.setdefault(name, []).append((state.step, sum(values) / len(values)))
+    sums.clear()
+
+
+def plot(state: State, path: Path, title: str) -> None:
+    """The loss curves as a PNG."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for name, curve in state.curves.items():
+        axes.plot(*zip(*curve), label=name)
+    axes.set(xlabel="step", title=title, yscale="log")
+    axes.legend()
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+    plt.close(figure)

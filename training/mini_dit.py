@@ -1,0 +1,144 @@
+"""Mini T2V and I2V: the host's WanModel at width 160, trained by flow matching on cached latents of rendered scenes.
+
+    x_s = (1 - s) x0 + s eps        s = shift u / (1 + (shift - 1) u), u uniform: as the host's sampler visits it, shift 8
+    loss = mean(w |f(x_s, 1000 s, text) - (eps - x0)|^2)        w = 4 where an object is, else 1
+
+The I2V model (Wan 2.2 style: 36 input channels, no CLIP branch) gets [x_s, 4 x mask, image latents] and starts from the T2V weights with
+zeros for the new channels. mask: 1 where the frame is given; image latents: of the first frame followed by gray, as WanImageToVideo makes it.
+"""
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import comfy.ops
+import torch
+from comfy.ldm.wan.model import WanModel
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..miniworld.caption import caption
+from . import mini_clip, mini_vae
+from .data import rng_of
+from .evaluate import held_out_scores
+from .latents import Latents, fill, folder_of
+from .loop import Plan, State, atomic_save, train
+
+CONFIG = dict(dim=160, ffn_dim=448, num_heads=5, num_layers=6, freq_dim=256, out_dim=16, text_dim=mini_clip.CONFIG["text_cfg"]["width"])
+SHIFT = 8.0
+OBJECT_WEIGHT = 4.0
+CAPTION_DROPOUT = 0.1
+UNSAID = 0.2  # chance that a caption leaves out a size or the background
+REFRESH_STEPS = 100
+IMAGE_SHARE = 0.25  # of the scenes of T2V that I2V sees: their padded first frames cost another encoding
+
+
+def build(image: bool) -> WanModel:
+    """The host's module with the configuration that its UNETLoader infers from the file."""
+    return WanModel(in_dim=36 if image else 16, **CONFIG, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init)
+
+
+@torch.no_grad()
+def initialise(model: WanModel, seed: int) -> None:
+    """As Wan's own init_weights: Xavier for projections, 0.02 for text and time embeddings, a zero head."""
+    torch.manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv3d):
+            nn.init.xavier_uniform_(module.weight.flatten(1))
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm | nn.RMSNorm) and module.weight is not None:
+            nn.init.ones_(module.weight)
+            if getattr(module, "bias", None) is not None:
+                nn.init.zeros_(module.bias)
+    for name, parameter in model.named_parameters():
+        if "modulation" in name:
+            parameter.normal_(0, model.dim ** -0.5)
+        elif name.startswith(("text_embedding", "time_embedding")) and parameter.ndim > 1:
+            parameter.normal_(0, 0.02)
+    nn.init.zeros_(model.head.head.weight)
+
+
+def from_t2v(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a T2V model for an I2V one: zeros for the mask and image channels."""
+    embed = weights["patch_embedding.weight"]
+    return weights | {"patch_embedding.weight": torch.cat((embed, embed.new_zeros(embed.shape[0], 20, *embed.shape[2:])), 1)}
+
+
+def shifted(u: Tensor) -> Tensor:
+    """Noise level of a uniform time, the host's time_snr_shift."""
+    return SHIFT * u / (1 + (SHIFT - 1) * u)
+
+
+def image_channels(image: Tensor) -> Tensor:
+    """[batch, 4 + 16, time, height, width] of image latents: the mask of given frames, then the latents."""
+    mask = torch.zeros_like(image[:, :4])
+    mask[:, :, 0] = 1
+    return torch.cat((mask, image), 1)
+
+
+def make_loss(model: WanModel, clip, latents: Latents, plan: Plan):
+    """loss_of(step, progress) of `train`."""
+    silent = mini_clip.encode_text(clip, [""])
+
+    def loss_of(step: int, done: float) -> dict[str, Tensor]:
+        if step % REFRESH_STEPS == 0:
+            latents.refresh()
+        rng = rng_of(plan.seed, step, 11)
+        scenes, batch = latents.batch(rng, plan.batch)
+        text = mini_clip.encode_text(clip, [caption(s, rng, drop=UNSAID) for s in scenes])
+        heard = torch.tensor([rng.random() >= CAPTION_DROPOUT for _ in scenes]).view(-1, 1, 1)
+        text = torch.where(heard, text, silent)
+        generator = torch.Generator().manual_seed(rng.getrandbits(60))
+        x0 = batch["latents"]
+        noise = torch.randn(x0.shape, generator=generator)
+        u = (torch.arange(plan.batch) + torch.rand(plan.batch, generator=generator)) / plan.batch  # stratified
+        s = shifted(u).view(-1, 1, 1, 1, 1)
+        x = torch.lerp(x0, noise, s)
+        if "image" in batch:
+            x = torch.cat((x, image_channels(batch["image"])), 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            velocity = model(x, s.flatten() * 1000, text)
+        error = (velocity.float() - (noise - x0)).square().mean(1, keepdim=True)
+        weight = 1 + (OBJECT_WEIGHT - 1) * batch["cover"]
+        objects = (error * batch["cover"]).sum() / batch["cover"].sum()
+        return {"loss": (error * weight).sum() / weight.sum(), "objects": objects}
+    return loss_of
+
+
+def export(weights: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """bfloat16 matrices for UNETLoader, with the two facts it cannot infer."""
+    transformer = {"num_heads": CONFIG["num_heads"], "text_dim": CONFIG["text_dim"]}
+    atomic_save({k: v.bfloat16() if v.ndim > 1 else v.float() for k, v in weights.items()}, path,
+                {"config": json.dumps({"transformer": transformer})} | metadata)
+
+
+def run(plan: Plan, out: Path, describe) -> dict[str, float]:
+    """Trains plan.name, exports it to `out`, returns the held-out scores. ValueError if what it builds on is not there yet."""
+    image = plan.name == "mini-i2v"
+    needed = ["mini_vae", "mini_clip"] + ["mini_t2v"] * image
+    if absent := [name for name in needed if not (out / f"{name}.safetensors").exists()]:
+        raise ValueError(f"{plan.name} builds on {', '.join(absent)}; train it first: python run.py train {absent[0].replace('_', '-')}")
+    vae, clip = mini_vae.load(out / "mini_vae.safetensors"), mini_clip.load(out / "mini_clip.safetensors")
+    folder = folder_of(plan.cache, vae, plan.seed)
+    fill(folder, vae, plan.seed, plan.scenes, round(plan.scenes * IMAGE_SHARE) if image else 0)
+    if plan.name == "mini-latents":
+        return {"scenes": plan.scenes}
+    model = build(image)
+    initialise(model, plan.seed)
+    if image:
+        model.load_state_dict({k: v.float() for k, v in from_t2v(load_file(out / "mini_t2v.safetensors")).items()})
+    latents = Latents(folder, plan.seed, image)
+    path = out / f"{plan.name.replace('-', '_')}.safetensors"
+
+    def finish(weights: dict[str, Tensor], state: State, clips: int = plan.held_out) -> dict[str, float]:
+        export(weights, path, describe(state, {}))
+        scores = held_out_scores(path, out / "mini_vae.safetensors", clip, clips)
+        export(weights, path, describe(state, scores | {"distinct_scenes": len(latents)}))
+        print(f"step {state.step}, {len(latents)} scenes:", scores, flush=True)
+        return scores
+
+    def glance(weights: dict[str, Tensor], state: State) -> None:
+        finish(weights, state, min(plan.held_out, 48))
+
+    weights, state = train(replace(plan), model, make_loss(model, clip, latents, plan), glance if plan.export_minutes else None)
+    return finish(weights, state)
