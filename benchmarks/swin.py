@@ -4,14 +4,11 @@ The model has random weights. On a CPU it is small, with windows of about 2,300 
 480x832 (4 N / 33 width = 2.6 at N = 32,760, width 1536); on a GPU it has the widths of Wan 1.3B and runs at 480x832.
 """
 import json
-import resource
 import statistics
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 LENGTHS = (1, 2, 4, 8)
 WINDOW = 22
@@ -105,20 +102,21 @@ def start() -> Size:
     return GPU if torch.cuda.is_available() else CPU
 
 
-def peak_memory(name: str, times: int) -> None:
-    """In a process of its own: prints the bytes that one step needs above the loaded model."""
-    size = start()
+def peak_memory(model, frames: int, size: Size) -> int:
+    """Bytes that a step needs above what is allocated before it."""
     import torch
-    model = variants(build(size))[name]
-    steps(model, 1, size, 1)
     if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-    else:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    steps(model, WINDOW * times, size, 1)
-    after = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(after - before)
+        torch.cuda.reset_peak_memory_stats()
+        steps(model, frames, size, 1)
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        steps(model, frames, size, 1)
+    with TemporaryDirectory() as folder:
+        profile.export_chrome_trace(f"{folder}/trace.json")
+        events = json.loads(Path(folder, "trace.json").read_text())["traceEvents"]
+    allocated = [event["args"]["Total Allocated"] for event in sorted(events, key=lambda e: e.get("ts", 0)) if event.get("name") == "[memory]"]
+    return max(allocated) - allocated[0]
 
 
 def measure(rounds: int, memory: bool) -> dict:
@@ -131,10 +129,7 @@ def measure(rounds: int, memory: bool) -> dict:
             for name, model in models.items():
                 seconds[name][times] += steps(model, WINDOW * times, size, 2 if times > 2 else 4)
     layer = layer_seconds(models["dense"], models["no-op editor"], size)
-    ask = partial(subprocess.run, capture_output=True, text=True, check=True)
-    run_py = str(Path(__file__).resolve().parent.parent / "run.py")
-    peaks = {name: {n: int(ask([sys.executable, run_py, "bench", "swin", "--memory-of", name, str(n)]).stdout.split()[-1]) for n in LENGTHS}
-             for name in VARIANTS[:3]} if memory else {}
+    peaks = {name: {n: peak_memory(models[name], WINDOW * n, size) for n in LENGTHS} for name in VARIANTS[:3]} if memory else {}
 
     def ratio(over: str, under: str, n: int, m: int | None = None) -> float:
         return statistics.median(a / b for a, b in zip(seconds[over][n], seconds[under][m or n], strict=False))
@@ -171,9 +166,6 @@ def table(result: dict) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    if arguments[:1] == ["--memory-of"]:
-        peak_memory(arguments[1], int(arguments[2]))
-        return 0
     rounds = int(arguments[arguments.index("--rounds") + 1]) if "--rounds" in arguments else 5
     result = measure(rounds, "--no-memory" not in arguments)
     name = "swin-" + "".join(c if c.isalnum() else "-" for c in result["device"].lower())

@@ -24,11 +24,13 @@ class Run:
     """One sampling run: what is known before its first step, and which editors have come to act since.
 
     frames: latent frames that one model call sees (a context window, where the host cuts the clip into such).
+    conds: names of what conditionings carry for the model beside their text.
     A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
     """
     model_sampling: object = None
     sigmas: list[float] = field(default_factory=list)
     frames: int = 0
+    conds: set[str] = field(default_factory=set)
     fired: set[str] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
 
@@ -45,21 +47,26 @@ class Run:
         windows = guider.model_options.get("context_handler")
         if windows is not None and getattr(windows, "dim", None) == 2:
             frames = min(frames, windows.context_length + int(getattr(windows, "causal_window_fix", False)))
-        return cls(guider.model_patcher.get_model_object("model_sampling"), sigmas.tolist(), frames)
+        conds = {name for entries in guider.conds.values() for entry in entries for name in entry.get("model_conds", {})}
+        return cls(guider.model_patcher.get_model_object("model_sampling"), sigmas.tolist(), frames, conds)
 
 
 @dataclass(eq=False)
 class Forward:
     """One call of the diffusion model.
 
+    arguments: the call's, by name; options among them as they were before any editor.
     rows: for each batch row 0 (positive) or 1 (negative), whatever order and grouping the host chose.
+    state: what a technique keeps from block to block of this call, under its name.
     """
     module: nn.Module
     family: ModuleType
     layout: Layout
+    arguments: dict
     options: dict
     run: Run
     rows: tuple[int, ...]
+    state: dict = field(default_factory=dict)
     previous: Site | None = None  # the attention seen last
 
     @cached_property
@@ -116,4 +123,4 @@ def read(executor, bound: inspect.BoundArguments) -> Forward | None:
     chunks = options.get("cond_or_uncond") or [0]
     each = arguments["x"].shape[0] // len(chunks)
     rows = tuple(chunk for chunk in chunks for _ in range(each))
-    return Forward(module, family, family.layout(module, arguments), options, options.get(RUN) or Run(), rows)
+    return Forward(module, family, family.layout(module, arguments), arguments, options, options.get(RUN) or Run(), rows)

@@ -119,7 +119,8 @@ def _track(soft: Tensor, share: Tensor, strong: Tensor, colours: tuple[int, int]
     motion, heading = ("change", "") if to_colour else _motion(centre, radius, visible)
     begin, change = _line(radius, visible)
     size = "small" if float(begin if motion in ("grow", "shrink") else begin + change / 2) < SIZE_EDGE else "large"
-    return Track(names[first], to_colour, SHAPES[shape] if fit >= LEAST_FIT else "", size, motion, heading, centre, radius, visible, rgb, mask)
+    known = SHAPES[shape] if fit >= LEAST_FIT else ""
+    return Track(names[first], to_colour, known, size, motion, heading, centre, radius, visible, rgb, mask)
 
 
 def _line(values: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Cached latents: scene number i of a seed, rendered and encoded once, in shards of 256 that appear whole or not at all.
+"""Cached latents: scene number i of a seed, rendered and encoded once, in shards of 64 that appear whole or not at all.
 
 The folder is named after the encoder's weights, so that another VAE never mixes in. Captions are not stored: they are drawn anew each time.
 """
@@ -17,7 +17,7 @@ from ..miniworld.render import render
 from ..miniworld.scene import Scene, sample_scene
 from .loop import atomic_save
 
-SHARD = 256
+SHARD = 64
 TWO_OBJECTS = 0.4  # share of scenes with two objects
 FRAMES = 21
 

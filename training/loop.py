@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 CHECKPOINT_SECONDS = 120
+LOG_STEPS = 10
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Plan:
 
 @dataclass
 class State:
-    """Where training stands. losses: (step, name, value) means between two checkpoints."""
+    """Where training stands. curves: for each loss, (step, mean over the LOG_STEPS before it)."""
     step: int = 0
     seconds: float = 0.0
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
@@ -58,7 +59,8 @@ def progress(plan: Plan, state: State) -> float:
 
 def rate_at(plan: Plan, state: State) -> float:
     """Linear warm-up, then half a cosine down to zero (our choice)."""
-    return plan.rate * min((state.step + 1) / plan.warmup, 1.0) * 0.5 * (1 + math.cos(math.pi * progress(plan, state)))
+    warmup = min(plan.warmup, plan.steps // 5 + 1) if plan.steps else plan.warmup
+    return plan.rate * min((state.step + 1) / warmup, 1.0) * 0.5 * (1 + math.cos(math.pi * progress(plan, state)))
 
 
 class Average:
@@ -142,10 +144,9 @@ def train(plan: Plan, module: nn.Module, loss_of: Callable[[int, float], dict[st
             sums.setdefault(name, []).append(float(value.detach()))
         state.step += 1
         state.seconds = already + time.monotonic() - begun
-        recent = {name: sum(values[-50:]) / len(values[-50:]) for name, values in sums.items()}
-        bar.set_postfix_str(f"step {state.step} " + " ".join(f"{k} {v:.4f}" for k, v in recent.items()), refresh=False)
+        bar.set_postfix_str(f"step {state.step} " + " ".join(f"{k} {sum(v) / len(v):.4f}" for k, v in sums.items()), refresh=False)
         bar.update(100 * progress(plan, state) - bar.n)
-        if len(sums["loss"]) >= 50:
+        if state.step % LOG_STEPS == 0:
             _log(state, sums)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             save_checkpoint(plan, state, module, average, optimizer)

@@ -7,7 +7,6 @@ The I2V model (Wan 2.2 style: 36 input channels, no CLIP branch) gets [x_s, 4 x 
 zeros for the new channels. mask: 1 where the frame is given; image latents: of the first frame followed by gray, as WanImageToVideo makes it.
 """
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 

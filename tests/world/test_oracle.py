@@ -206,7 +206,8 @@ def test_a_frozen_clip_only_satisfies_rest(world):
 
 def test_nothing_to_see_scores_nothing():
     said = facts_of(sample_scene(0, objects=2))
-    for frames in (torch.zeros(21, 64, 64, 3), torch.full((21, 64, 64, 3), float("nan")), torch.rand(21, 64, 64, 3, generator=torch.Generator().manual_seed(0))):
+    noise = torch.rand(21, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    for frames in (torch.zeros(21, 64, 64, 3), torch.full((21, 64, 64, 3), float("nan")), noise):
         result = judge(frames, said)
         assert result["object"] == result["relation"] == result.get("motion", 0) == result.get("attribute", 0) == 0
 

@@ -68,6 +68,14 @@ def test_one_relation_and_only_one_is_true_in_every_frame(frames):
         assert (far[on, axis] - near[on, axis + 2] > 0.04).all()
 
 
+@pytest.mark.parametrize(("relation", "axis", "first"), [("left of", 0, True), ("right of", 0, False), ("above", 1, True), ("below", 1, False)])
+def test_relations_mean_what_they_mean_on_the_screen(relation, axis, first):
+    """Read from pixels: the column, or the row counted from the top, where each object's mask lies."""
+    masks = render([sample_scene(4, "any", 2, "still", relation)], 1).masks[0, :, 0]
+    subject, other = (m.nonzero()[:, 1 - axis].float().mean() for m in masks)
+    assert (subject < other) == first
+
+
 @pytest.mark.parametrize("frames", [1, 21, 168])
 def test_objects_stay_in_the_frame(frames):
     truth = render(sample_scenes(200, 6, "any"), frames, size=8)

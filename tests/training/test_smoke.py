@@ -1,0 +1,85 @@
+"""A few steps of each training: the loss falls, and the host's own loaders read what is saved. The order matters, as it does for users."""
+import json
+
+import comfy.model_management
+import comfy.sd
+import comfy.utils
+import pytest
+import torch
+from safetensors import safe_open
+
+from semantic_video.training import mini_clip
+from semantic_video.training.loop import Plan, State, progress, rate_at
+from semantic_video.training.mini_family import main
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """trained(model) -> its file, after a few steps; each model is trained once, those it builds on first."""
+    base = tmp_path_factory.mktemp("training")
+    needs = {"mini-t2v": ("mini-vae", "mini-clip"), "mini-i2v": ("mini-t2v",)}
+
+    def get(name: str, *more: str):
+        path = base / "weights" / f"{name.replace('-', '_')}.safetensors"
+        if not path.exists() or more:
+            for other in needs.get(name, ()):
+                get(other)
+            steps = {"mini-vae": "40", "mini-clip": "50"}.get(name, "20")  # these two train in two phases
+            main([name, "--steps", steps, "--batch", "8", "--scenes", "64", "--held-out", "1", "--out", str(path.parent),
+                  "--cache", str(base / "cache"), *more])
+        return path
+    get.cache = base / "cache"
+    yield get
+    comfy.model_management.in_training = False
+
+
+def metadata(path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+@pytest.mark.parametrize("name, curve", [("mini-vae", "mini-vae-encoder"), ("mini-clip", "mini-clip-both"), ("mini-t2v", "mini-t2v"),
+                                         ("mini-i2v", "mini-i2v")])
+def test_loss_falls_and_file_says_how_it_was_made(trained, name, curve):
+    facts = json.loads(metadata(trained(name))["training"])
+    assert facts["command"].startswith(f"python run.py train {name}") and facts["steps"] >= 20 and facts["held_out"]
+    losses = [value for _, value in json.loads(metadata(trained.cache / f"{curve}.safetensors")["state"])["curves"]["loss"]]
+    assert losses[-1] < losses[0]
+    assert (trained.cache / f"{curve}.png").stat().st_size > 1000
+
+
+def test_the_host_loads_the_vae(trained):
+    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(trained("mini-vae"))))
+    latents = vae.encode(torch.rand(5, 64, 64, 3))
+    assert latents.shape == (1, 16, 2, 8, 8)
+    assert vae.decode(latents).reshape(-1, 64, 64, 3).shape[0] == 5
+
+
+@pytest.mark.parametrize("name, channels", [("mini-t2v", 16), ("mini-i2v", 36)])
+def test_the_host_loads_the_video_models(trained, name, channels):
+    model = comfy.sd.load_diffusion_model(str(trained(name)))
+    assert model.model.diffusion_model.patch_embedding.weight.shape[1] == channels
+    assert model.model.diffusion_model.num_heads == 5
+
+
+def test_text_is_padded_with_zeros_and_strange_words_are_named(trained):
+    clip = mini_clip.load(trained("mini-clip"))
+    features = mini_clip.encode_text(clip, ["a small red circle moves left", ""])
+    assert features.shape == (2, mini_clip.TEXT_TOKENS, 128)
+    assert features[0, :8].abs().sum(-1).min() > 0 and not features[0, 8:].any()
+    with pytest.raises(ValueError, match="banana"):
+        mini_clip.encode_text(clip, ["a red banana"])
+
+
+def test_resuming_goes_on_where_it_stopped(trained):
+    trained("mini-t2v", "--resume", "--steps", "24")
+    assert json.loads(metadata(trained("mini-t2v"))["training"])["steps"] == 24
+
+
+def test_the_rate_ends_at_zero_by_steps_or_by_minutes(tmp_path):
+    plan = Plan("x", tmp_path, minutes=10, steps=1000, rate=1.0, warmup=10)
+    assert rate_at(plan, State(0)) == pytest.approx(0.1, rel=0.01)
+    assert rate_at(plan, State(1000)) == rate_at(plan, State(50, 600.0)) == 0
+    assert progress(plan, State(500, 100)) == 0.5
+    with pytest.raises(ValueError, match="--minutes or --steps"):
+        progress(Plan("x", tmp_path), State())
