@@ -40,7 +40,8 @@ class Checkpoint:
         files = [self.path.with_name(f"{match[1]}-{i:05d}-of-{match[2]}.safetensors") for i in range(1, int(match[2]) + 1)]
         missing = [file.name for file in files if not file.exists()]
         if missing:
-            raise ValueError(f"{self.path.name}: {len(missing)} of the checkpoint's {len(files)} files are missing ({missing[0]} ...). Put all into one folder.")
+            raise ValueError(f"{self.path.name}: {len(missing)} of the checkpoint's {len(files)} files are missing ({missing[0]} ...). "
+                             "Put all into one folder.")
         return files
 
     @property

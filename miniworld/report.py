@@ -28,7 +28,7 @@ def interval(values: Tensor, level: float = 0.95, resamples: int = 10_000, seed:
     """Percentile bootstrap interval of the mean of values [n]."""
     generator = torch.Generator().manual_seed(seed)
     values = values.double()
-    means = torch.stack([values[torch.randint(len(values), (len(values),), generator=generator)].mean() for _ in range(resamples)])
+    means = values[torch.randint(len(values), (resamples, len(values)), generator=generator)].mean(1)
     low, high = torch.quantile(means, torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)).tolist()
     return low, high
 

@@ -1,5 +1,6 @@
 """What users see. One file per technique; a node describes, checks and wires."""
 from .mini_text_encode import MiniTextEncodeNode
 from .swin_renderer import SwinRendererNode
+from .video_prompt import VAPApplyNode, VAPExpertLoaderNode, VAPReferenceNode, VAPSaveExpertNode
 
-NODES = [SwinRendererNode, MiniTextEncodeNode]
+NODES = [SwinRendererNode, VAPExpertLoaderNode, VAPSaveExpertNode, VAPReferenceNode, VAPApplyNode, MiniTextEncodeNode]

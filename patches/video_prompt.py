@@ -29,6 +29,10 @@ class VideoPrompt:
     windows: Windows = "whole reference"
     interval: Interval = ALWAYS
 
+    def __post_init__(self):
+        if not 0.0 <= self.strength <= 1.0:
+            raise ValueError(f"strength {self.strength}: must be from 0 (the reference is ignored) to 1 (as published).")
+
 
 def apply(model, expert, config: VideoPrompt):
     """A clone of `model` that follows the reference its conditioning carries. Raises ValueError where model and expert do not fit."""
@@ -66,6 +70,9 @@ def apply(model, expert, config: VideoPrompt):
     def check(run: Run) -> None:
         if LATENT not in run.conds:
             raise ValueError(f"{NAME}: no conditioning carries a reference video. Put a VAP Reference node between the prompts and the sampler.")
+        if stranger.img_emb is not None and IMAGE not in run.conds:
+            raise ValueError("clip_vision_output: missing on VAP Reference. This expert was trained with it: connect CLIP Vision Encode of the "
+                             "reference's first frame.")
 
     if config.strength == 0.0:
         return model

@@ -3,6 +3,7 @@ import hashlib
 
 import pytest
 import torch
+
 from semantic_video.kernels.video_prompt import PUBLISHED_LAYERS, expert_keys, host_key, select_frames, trimmed
 
 ATTENTION = {"to_q": ("5120_5120", "5120"), "to_k": ("5120_5120", "5120"), "to_v": ("5120_5120", "5120"), "to_out.0": ("5120_5120", "5120")}
