@@ -39,7 +39,8 @@ class Server:
 
     def __init__(self, host: Path, base: Path, packs: tuple[Path, ...] = (ROOT,), arguments: tuple[str, ...] = (), timeout: float = 180):
         self.host, self.base, self.arguments, self.timeout = host, base.resolve(), arguments, timeout
-        for folder in ("custom_nodes", "input", "output", "temp", "user", *(f"models/{kind}" for kind in ("diffusion_models", "vae", "text_encoders"))):
+        models = (f"models/{kind}" for kind in ("diffusion_models", "vae", "text_encoders", "model_patches"))
+        for folder in ("custom_nodes", "input", "output", "temp", "user", *models):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
         for pack in packs:
             mount = self.base / "custom_nodes" / f"mounted-{pack.name}" / "__init__.py"

@@ -39,7 +39,7 @@ def depths(api: dict) -> dict[str, int]:
 def to_ui(api: dict, object_info: dict, models: dict[str, dict]) -> dict:
     """API format -> editor format 0.4, with a note on the files it needs.
 
-    models: file name -> {"name", "url", "directory"}; the editor offers such downloads for files that are missing.
+    models: file name -> {"name", "url", "directory"}; the editor offers such downloads for files that are missing, save those with a "note".
     """
     numbers = {node_id: i for i, node_id in enumerate(api, start=1)}
     columns, heights = depths(api), defaultdict(int)
@@ -80,15 +80,20 @@ def to_ui(api: dict, object_info: dict, models: dict[str, dict]) -> dict:
             "outputs": [{"name": name, "type": kind, "slot_index": i, "links": []} for i, (name, kind) in enumerate(zip(info["output_name"], info["output"]))],
             "properties": {"Node name for S&R": node["class_type"]}
             | ({"cnr_id": "semantic-video"} if node["class_type"].startswith("SemVid") else {"cnr_id": "comfy-core"})
-            | ({"models": found} if (found := [models[v] for v in node["inputs"].values() if isinstance(v, str) and v in models]) else {}),
+            | ({"models": found} if (found := [m for m in files_of(node, models) if "note" not in m]) else {}),
             "widgets_values": values})
         heights[column] += size[1] + ROW_GAP
     for node_id, node in zip(api, nodes):
         for i, output in enumerate(node["outputs"]):
             output["links"] = outgoing[node_id, i]
-    needed = [model for node in nodes for model in node["properties"].get("models", [])]
-    nodes.append(note(len(nodes) + 1, [-COLUMN, 0], "Files this needs", "\n".join(f"- `models/{m['directory']}/` [{m['name']}]({m['url']})" for m in needed)))
+    needed = [f"- `models/{m['directory']}/` [{m['name']}]({m['url']})" + (f": {m['note']}" if "note" in m else "")
+              for node in api.values() for m in files_of(node, models)]
+    nodes.append(note(len(nodes) + 1, [-COLUMN, 0], "Files this needs", "\n".join(needed)))
     return {"last_node_id": len(nodes), "last_link_id": len(links), "nodes": nodes, "links": links, "groups": [], "config": {}, "extra": {}, "version": 0.4}
+
+
+def files_of(node: dict, models: dict[str, dict]) -> list[dict]:
+    return [models[value] for value in node["inputs"].values() if isinstance(value, str) and value in models]
 
 
 def note(number: int, place: list, title: str, text: str) -> dict:

@@ -76,9 +76,9 @@ def save_weights(weights: dict[str, Tensor], path: str | Path, metadata: dict[st
     partial.replace(path)
 
 
-def load_diffusion_model(weights: dict[str, Tensor], source: str, model_options: dict | None = None):
-    """A MODEL by ComfyUI's own loader. Raises ValueError, naming `source`, where it does not know the model."""
-    patcher = comfy.sd.load_diffusion_model_state_dict(weights, model_options=model_options or {})
+def load_diffusion_model(weights: dict[str, Tensor], source: str, model_options: dict | None = None, metadata: dict[str, str] | None = None):
+    """A MODEL by ComfyUI's own loader, to which metadata "config" tells what tensors do not. Raises ValueError where it does not know the model."""
+    patcher = comfy.sd.load_diffusion_model_state_dict(weights, model_options=model_options or {}, metadata=metadata)
     if patcher is None:
         raise ValueError(f"{source}: ComfyUI does not recognise the model in it.")
     return patcher

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..host.attention import Call, edit_attention
 from ..host.families import family_of, wan
 from ..host.forward import Forward, Run
+from ..host.memory import count_cond
 from ..host.schedule import ALWAYS, Interval
 from ..host.wan_stream import WanStream
 from ..host.weights import attach_weights
@@ -77,12 +78,7 @@ def apply(model, expert, config: VideoPrompt):
     if config.strength == 0.0:
         return model
     patched = edit_attention(model, NAME, edit, sites=("self", "text"), interval=config.interval, check=check)
-    patched.add_object_patch("memory_usage_factor_conds", (*backbone_conds(model), LATENT))  # so that batching counts the reference's tokens
-    return attach_weights(patched, "video_prompt", expert)
-
-
-def backbone_conds(model) -> tuple[str, ...]:
-    return tuple(model.get_model_object("memory_usage_factor_conds"))
+    return attach_weights(count_cond(patched, LATENT), "video_prompt", expert)
 
 
 def reference(expert: torch.nn.Module, forward: Forward, windows: Windows) -> WanStream:

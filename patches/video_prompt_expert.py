@@ -10,30 +10,31 @@ from ..kernels.video_prompt import HEAD, PUBLISHED_LAYERS, expert_keys, trimmed
 LAYERS = "semantic_video_layers"  # attachment: the places of the expert's blocks in the backbone
 
 
-def read_expert(path: Path) -> tuple[dict[str, torch.Tensor], tuple[int, ...]]:
-    """Weights of the expert, under ComfyUI's names and trimmed, and its places. Raises ValueError before any weight is read."""
+def read_expert(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Weights of the expert, under ComfyUI's names and trimmed, and metadata that says where they belong. Raises ValueError before any is read."""
     checkpoint = Checkpoint(path)
     try:
         names, layers = expert_keys(checkpoint.keys, checkpoint.metadata)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}.") from None
     wanted = set(trimmed(names.values()))
-    return checkpoint.read({key: name for key, name in names.items() if name in wanted}), layers
+    weights = checkpoint.read({key: name for key, name in names.items() if name in wanted})
+    return weights, checkpoint.metadata | {"layers": ",".join(map(str, layers))}
 
 
 def load_expert(path: Path, model_options: dict | None = None):
     """A MODEL holding the expert: the host's own Wan of as many blocks, without what inference does not use."""
-    weights, layers = read_expert(path)
+    weights, metadata = read_expert(path)
     width = weights["patch_embedding.bias"].shape[0]
     head = dict(zip(HEAD, (torch.zeros(1, 2, width), torch.zeros(64, width), torch.zeros(64))))  # the host tells a Wan by its head
-    patcher = load_diffusion_model(weights | head, path.name, model_options)
+    patcher = load_diffusion_model(weights | head, path.name, model_options, metadata)
     module = patcher.model.diffusion_model
     last = module.blocks[-1]
     for owner, name in ((module, "head"), (last.self_attn, "q"), (last.self_attn, "o"), (last.self_attn, "norm_q"),
                         (last, "cross_attn"), (last, "norm3"), (last, "ffn")):
         setattr(owner, name, nn.Identity())
     patcher.size = 0  # to be measured again without them
-    patcher.set_attachments(LAYERS, layers)
+    patcher.set_attachments(LAYERS, tuple(int(n) for n in metadata["layers"].split(",")))
     patcher.cached_patcher_init = (load_expert, (path, model_options))
     return patcher
 
@@ -45,5 +46,5 @@ def layers_of(expert) -> tuple[int, ...]:
 
 def extract_expert(source: Path, target: Path) -> None:
     """Writes the expert of `source`, in the dtype it has there, to a file of its own."""
-    weights, layers = read_expert(source)
-    save_weights(weights, target, {"layers": ",".join(map(str, layers)), "format": "video-as-prompt expert", "source": source.name})
+    weights, metadata = read_expert(source)
+    save_weights(weights, target, metadata | {"format": "video-as-prompt expert", "source": source.name})

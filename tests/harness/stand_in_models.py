@@ -5,7 +5,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOY_NODES = ROOT / "tests" / "harness" / "toy_nodes"
-MODELS = {"wan2.1_t2v_1.3B_fp16.safetensors": "wan-t2v", "hunyuan_video_t2v_720p_bf16.safetensors": "hunyuan-t2v"}
+MODELS = {"wan2.1_t2v_1.3B_fp16.safetensors": "wan-t2v", "hunyuan_video_t2v_720p_bf16.safetensors": "hunyuan-t2v",
+          "wan2.1_i2v_480p_14B_fp16.safetensors": "wan-i2v-clip"}
 
 
 def load_workflow(name: str) -> dict:
@@ -22,8 +23,12 @@ def on_toys(api: dict, **changes) -> dict:
                 inputs["unet_name"] = f"{MODELS[inputs['unet_name']]}.safetensors"
             case "VAELoader":
                 inputs["vae_name"] = "toy_vae.safetensors"
-            case "CLIPLoader" | "DualCLIPLoader":
+            case "CLIPLoader" | "DualCLIPLoader" | "CLIPVisionLoader":
                 del api[node_id]
+            case "CLIPVisionEncode":
+                node["class_type"], node["inputs"] = "ToyCLIPVisionEncode", {"image": inputs["image"]}
+            case "SemVidVAPExpertLoader" | "SemVidVAPSaveExpert":
+                inputs["expert_name"] = "toy_expert.safetensors"
             case "CLIPTextEncode":
                 node["class_type"], node["inputs"] = "ToyTextEncode", {"text": inputs["text"]}
     for node_id, inputs in changes.items():
@@ -33,7 +38,8 @@ def on_toys(api: dict, **changes) -> dict:
 
 def write_toys(models: Path) -> None:
     """The toys of all shipped workflows, into a ComfyUI models folder. Import after ComfyUI is on sys.path."""
-    from .toy import write_toy, write_toy_vae
+    from .toy import write_toy, write_toy_expert, write_toy_vae
     for toy in MODELS.values():
         write_toy(toy, models / "diffusion_models" / f"{toy}.safetensors")
     write_toy_vae(models / "vae" / "toy_vae.safetensors")
+    write_toy_expert(models / "model_patches" / "toy_expert.safetensors")

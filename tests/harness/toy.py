@@ -72,6 +72,16 @@ def write_toy(name: str, path: Path, seed: int = 0, dtype: torch.dtype = torch.f
     return path
 
 
+def write_toy_expert(path: Path, seed: int = 1) -> Path:
+    """A Video-As-Prompt expert beside the toy "wan-i2v-clip", on its blocks 0 and 2."""
+    config = TOYS["wan-i2v-clip"].config | {"num_layers": 2}
+    module = WanModel(**config, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init)
+    randomize(module, seed)
+    weights = {key: value.contiguous() for key, value in module.state_dict().items() if not key.startswith("head.")}
+    save_file(weights, path, {"layers": "0,2", "config": json.dumps({"transformer": {"num_heads": config["num_heads"], "text_dim": TEXT_DIM}})})
+    return path
+
+
 def write_toy_vae(path: Path, dim: int = 8, seed: int = 0) -> Path:
     """A Wan 2.1 VAE of width `dim`."""
     module = WanVAE(dim=dim, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[], temperal_downsample=[False, True, True])

@@ -98,6 +98,33 @@ def test_the_known_mistakes_are_caught(backbone, expert, case, monkeypatch):
     assert error(patched, case) > 0.1
 
 
+def test_the_host_s_sampler_integrates_the_published_velocity(backbone, expert):
+    """Euler over the host's own schedule with CFG, by hand, from single forwards as the golden ones."""
+    import comfy.samplers
+
+    from semantic_video.tests.harness.sampling import seeded
+    patched = apply(backbone, expert, VideoPrompt())
+    positive, negative = conditioning(7, 20), conditioning(7, 21)
+    sigmas = comfy.samplers.calculate_sigmas(patched.get_model_object("model_sampling"), "simple", 3)
+    x = seeded(1, 16, 3, 8, 12, seed=1)
+    x = x * sigmas[0]
+    options = {**patched.model_options["transformer_options"], "wrappers": patched.wrappers}
+    process_in = patched.model.latent_format.process_in
+
+    def velocity(x, sigma, entry):
+        text, extra = entry[0]
+        conds = extra["model_conds"]
+        image = torch.cat((1 - extra["concat_mask"].expand(-1, 4, -1, -1, -1), process_in(extra["concat_latent_image"])), dim=1)
+        main = torch.cat((x, image), dim=1), sigma.view(1) * 1000, text, extra["clip_vision_output"].penultimate_hidden_states
+        return patched.model.diffusion_model(*main, None, options, **{LATENT: conds[LATENT].cond, TEXT: conds[TEXT].cond, IMAGE: conds[IMAGE].cond})
+
+    for sigma, following in zip(sigmas, sigmas[1:]):
+        v, v_negative = velocity(x, sigma, positive), velocity(x, sigma, negative)
+        x = x + (following - sigma) * (v_negative + 3.0 * (v - v_negative))
+    expected, got = patched.model.latent_format.process_out(x), sample(patched, steps=3)
+    assert float((got - expected).norm() / expected.norm()) < 5e-5
+
+
 # ---- through the sampler, with what users put around it
 
 LAYERS = (0, 2, 4)
@@ -245,13 +272,24 @@ def test_the_expert_is_loaded_counted_and_trimmed(backbone, expert):
     assert any(loaded.model is not None and loaded.model.model is expert.model for loaded in comfy.model_management.current_loaded_models)
     assert expert.model_size() == sum(t.numel() * t.element_size() for t in expert.model.state_dict().values())
     assert not [key for key in expert.model.state_dict() if ".blocks.2.cross_attn" in key or ".head." in key]
-    shapes = {LATENT: [[1, 36, 9, 8, 12]]}
-    backbone.model.memory_usage_factor_conds = patched.object_patches["memory_usage_factor_conds"]
-    try:
-        with_reference = backbone.model.memory_required([2, 16, 3, 8, 12], shapes)
-    finally:
-        backbone.model.memory_usage_factor_conds = ()
-    assert with_reference > backbone.model.memory_required([2, 16, 3, 8, 12], shapes)
+
+
+def test_the_host_s_estimates_count_the_reference(backbone, expert, monkeypatch):
+    """A reference as long as the clip doubles both the estimate for loading and the one for batching."""
+    asked = []
+    patched = apply(backbone, expert, VideoPrompt())
+    required = type(backbone.model).memory_required
+
+    def watch(self, shape, cond_shapes=None):
+        asked.append(required(self, shape, cond_shapes=cond_shapes or {}))
+        return asked[-1]
+
+    monkeypatch.setattr(type(backbone.model), "memory_required", watch)
+    sample(backbone, steps=1)
+    alone, asked[:] = list(asked), []
+    sample(patched, steps=1)
+    assert len(asked) == len(alone)
+    assert [round(b / a, 2) for a, b in zip(alone, asked)] == [2.0] * len(alone)
 
 
 def test_an_extracted_expert_is_the_same_and_smaller(checkpoint, expert, tmp_path, backbone):
