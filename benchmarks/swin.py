@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+ROOT = Path(__file__).resolve().parent.parent
 LENGTHS = (1, 2, 4, 8)
 WINDOW = 22
 VARIANTS = ("dense", "windows", "context windows", "no-op editor")
@@ -67,13 +68,10 @@ def variants(model) -> dict:
     return dict(zip(VARIANTS, (model, apply(model, SwinRenderer(window=WINDOW)), context, no_op)))
 
 
-def steps(model, frames: int, size: Size, count: int) -> list[float]:
+def timed(model, noise, conditioning, count: int) -> list[float]:
     """Seconds of each of `count` sampling steps after the first; CFG 1."""
     import comfy.sample
     import torch
-
-    from ..tests.harness.sampling import seeded
-    from ..tests.harness.toy import TEXT_DIM
     ticks = []
 
     def tick(*_):
@@ -81,37 +79,23 @@ def steps(model, frames: int, size: Size, count: int) -> list[float]:
             torch.cuda.synchronize()
         ticks.append(time.perf_counter())
 
-    noise, text = seeded(1, 16, frames, *size.latent), [[seeded(1, 512, TEXT_DIM, seed=1), {}]]
     with torch.inference_mode():
-        comfy.sample.sample(model, noise, count + 1, 1.0, "euler", "simple", text, text, torch.zeros_like(noise), callback=tick, disable_pbar=True, seed=0)
+        comfy.sample.sample(model, noise, count + 1, 1.0, "euler", "simple", conditioning, conditioning, torch.zeros_like(noise), callback=tick,
+                            disable_pbar=True, seed=0)
     return [b - a for a, b in zip(ticks, ticks[1:])]
 
 
-def layer_seconds(plain, edited, size: Size, rounds: int = 15) -> float:
-    """What a no-op editor adds to a step: views and bookkeeping, so it does not grow with the clip and is measured where little else takes time."""
-    tiny = replace(size, latent=(2, 2))
-    return statistics.median(statistics.median(steps(edited, 1, tiny, 20)) - statistics.median(steps(plain, 1, tiny, 20)) for _ in range(rounds))
-
-
-def start() -> Size:
-    import torch
-
-    from ..cli.hosts import find_hosts
-    from ..tests.harness.stand_ins import start_host
-    start_host(find_hosts(Path(__file__).resolve().parent.parent)[0], "--use-pytorch-cross-attention", *([] if torch.cuda.is_available() else ["--cpu"]))
-    return GPU if torch.cuda.is_available() else CPU
-
-
-def peak_memory(model, frames: int, size: Size) -> int:
+def peak(model, noise, conditioning) -> int:
     """Bytes that a step needs above what is allocated before it."""
     import torch
     if torch.cuda.is_available():
+        timed(model, noise[:, :, :1], conditioning, 1)
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        steps(model, frames, size, 1)
+        timed(model, noise, conditioning, 1)
         return torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        steps(model, frames, size, 1)
+        timed(model, noise, conditioning, 1)
     with TemporaryDirectory() as folder:
         profile.export_chrome_trace(f"{folder}/trace.json")
         events = json.loads(Path(folder, "trace.json").read_text())["traceEvents"]
@@ -119,17 +103,50 @@ def peak_memory(model, frames: int, size: Size) -> int:
     return max(allocated) - allocated[0]
 
 
+def inputs(frames: int, size: Size) -> tuple:
+    """Noise of so many latent frames, and a prompt of 512 tokens."""
+    from ..tests.harness.sampling import seeded
+    from ..tests.harness.toy import TEXT_DIM
+    return seeded(1, 16, frames, *size.latent), [[seeded(1, 512, TEXT_DIM, seed=1), {}]]
+
+
+def layer_seconds(plain, edited, size: Size, rounds: int = 15) -> float:
+    """What a no-op editor adds to a step: views and bookkeeping, so it does not grow with the clip and is measured where little else takes time."""
+    tiny = replace(size, latent=(2, 2))
+    return statistics.median(statistics.median(timed(edited, *inputs(1, tiny), 20)) - statistics.median(timed(plain, *inputs(1, tiny), 20))
+                             for _ in range(rounds))
+
+
+def start(cpu, gpu):
+    """Starts ComfyUI in this process with PyTorch attention; returns the size for the device there is."""
+    import torch
+
+    from ..cli.hosts import find_hosts
+    from ..tests.harness.stand_ins import start_host
+    start_host(find_hosts(ROOT)[0], "--use-pytorch-cross-attention", *([] if torch.cuda.is_available() else ["--cpu"]))
+    return gpu if torch.cuda.is_available() else cpu
+
+
+def save(name: str, result: dict, text: str) -> None:
+    """benchmarks/results/NAME-DEVICE.json and .md"""
+    name += "-" + "".join(c if c.isalnum() else "-" for c in result["device"].lower())
+    folder = ROOT / "benchmarks" / "results"
+    (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / f"{name}.md").write_text(text)
+    print(text)
+
+
 def measure(rounds: int, memory: bool) -> dict:
-    size = start()
+    size = start(CPU, GPU)
     import torch
     models = variants(build(size))
     seconds: dict[str, dict[int, list[float]]] = {name: {n: [] for n in LENGTHS} for name in VARIANTS}
     for _ in range(rounds):  # variants side by side, so that a machine that slows down slows all
         for times in LENGTHS:
             for name, model in models.items():
-                seconds[name][times] += steps(model, WINDOW * times, size, 2 if times > 2 else 4)
+                seconds[name][times] += timed(model, *inputs(WINDOW * times, size), 2 if times > 2 else 4)
     layer = layer_seconds(models["dense"], models["no-op editor"], size)
-    peaks = {name: {n: peak_memory(models[name], WINDOW * n, size) for n in LENGTHS} for name in VARIANTS[:3]} if memory else {}
+    peaks = {name: {n: peak(models[name], *inputs(WINDOW * n, size)) for n in LENGTHS} for name in VARIANTS[:3]} if memory else {}
 
     def ratio(over: str, under: str, n: int, m: int | None = None) -> float:
         return statistics.median(a / b for a, b in zip(seconds[over][n], seconds[under][m or n], strict=False))
@@ -168,9 +185,5 @@ def table(result: dict) -> str:
 def main(arguments: list[str]) -> int:
     rounds = int(arguments[arguments.index("--rounds") + 1]) if "--rounds" in arguments else 5
     result = measure(rounds, "--no-memory" not in arguments)
-    name = "swin-" + "".join(c if c.isalnum() else "-" for c in result["device"].lower())
-    folder = Path(__file__).resolve().parent / "results"
-    (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    (folder / f"{name}.md").write_text(table(result))
-    print(table(result))
+    save("swin", result, table(result))
     return 0

@@ -27,7 +27,9 @@ def load_expert(path: Path, model_options: dict | None = None):
     weights, metadata = read_expert(path)
     width = weights["patch_embedding.bias"].shape[0]
     head = dict(zip(HEAD, (torch.zeros(1, 2, width), torch.zeros(64, width), torch.zeros(64))))  # the host tells a Wan by its head
-    patcher = load_diffusion_model(weights | head, path.name, model_options, metadata)
+    trimmed_off = {key.replace("blocks.0.", f"blocks.{metadata['layers'].count(',')}."): torch.zeros(()).expand(value.shape)
+                   for key, value in weights.items() if key.startswith("blocks.0.")}  # no memory; or the host warns of missing weights
+    patcher = load_diffusion_model(trimmed_off | weights | head, path.name, model_options, metadata)
     module = patcher.model.diffusion_model
     last = module.blocks[-1]
     for owner, name in ((module, "head"), (last.self_attn, "q"), (last.self_attn, "o"), (last.self_attn, "norm_q"),
