@@ -106,7 +106,8 @@ def main(arguments: list[str]) -> int:
               "peak bytes": peaks, "time ratio": measured, "arithmetic": with_expert / plain, "over arithmetic": measured / (with_expert / plain)}
     lines = [f"# Video-As-Prompt on {result['device']}", "",
              f"Wan I2V with random weights, width {size.width}, {size.blocks} blocks, expert on {len(size.layers)}, {size.tokens} tokens and as many of the "
-             f"reference, CFG 1, {rounds} rounds side by side, medians; torch {torch.__version__}.", "", "| | plain | with expert | ratio |", "| --- | ---: | ---: | ---: |",
+             f"reference, CFG 1, {rounds} rounds side by side, medians; torch {torch.__version__}.", "",
+             "| | plain | with expert | ratio |", "| --- | ---: | ---: | ---: |",
              f"| s per step | {result['seconds per step']['plain']:.3f} | {result['seconds per step']['with expert']:.3f} | {measured:.3f} |",
              f"| FLOP | {plain:.3g} | {with_expert:.3g} | {with_expert / plain:.3f} |",
              f"| peak MB of a step | {peaks['plain'] / 2**20:.0f} | {peaks['with expert'] / 2**20:.0f} | {peaks['with expert'] / peaks['plain']:.2f} |", "",

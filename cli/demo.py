@@ -1,4 +1,4 @@
-"""run.py demo: the shipped workflows through a real ComfyUI server, and a page to look at, in demo/."""
+"""run.py demo: the shipped workflows and MiniWorld's mini models through a real ComfyUI server, and a page to look at, in demo/."""
 import html
 import shutil
 import webbrowser
@@ -7,41 +7,72 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from ..miniworld.caption import caption
 from ..miniworld.contact_sheet import grid, world_sheet
+from ..miniworld.oracle import judge
 from ..miniworld.render import render
-from ..miniworld.scene import sample_scene
+from ..miniworld.scene import Scene, sample_scene
 from ..tests.harness.stand_in_models import TOY_NODES, load_workflow, on_toys, write_toys
 from ..tests.harness.stand_ins import start_host
+from . import mini
 from .hosts import find_hosts, version_of
 from .media import read_video, write_video
 from .server import ROOT, Server
 
 DEMO = ROOT / "demo"
-LONG = {"width": 64, "height": 64, "length": 81}  # 21 latent frames
-TOY_NOTE = ("Made with tiny random weights, so the pictures are noise. What they show: the graph people post runs through a real server, "
-            "at full length, with the node in it. With your checkpoints the same files make real clips.")
-NO_HOST = ("No ComfyUI was found, so its part of the demo did not run. Get it with "
-           "`git clone https://github.com/Comfy-Org/ComfyUI`, set COMFYUI_PATH to it or put it at ~/ComfyUI, and run `python run.py demo` again.")
+LONG = 93  # frames: 24 latent frames, four times what the mini models were trained on
+TOY_SIZE = {"width": 64, "height": 64, "length": 81}
+MINI_NOTE = ("Made by models of a few million parameters, trained on MiniWorld and shipped with the pack, through ComfyUI's own loaders and samplers. "
+             "Under each clip what the oracle saw in it, from the pixels alone: 1 is as the caption says.")
+TOY_NOTE = ("The workflows that ship for your checkpoints, here with tiny random weights, so the pictures are noise. What they show: the graphs that people "
+            "post run through a real server, at full length, with the nodes in them.")
+NO_HOST = ("No ComfyUI was found, so its part of the demo did not run. Get it with `git clone https://github.com/Comfy-Org/ComfyUI`, set COMFYUI_PATH to it "
+           "or put it at ~/ComfyUI, and run `python run.py demo` again.")
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A shipped workflow on stand-in models. changes: inputs by node, as in {"swin": {"window": 6}}."""
+    """One run of the server. scene: what it should show, where there is a truth."""
     title: str
-    workflow: str
-    changes: dict = field(hash=False)
+    api: dict = field(hash=False)
+    scene: Scene | None = None
 
 
-SHOTS = (
-    Shot("Wan, a long clip in windows", "swin_long_video_wan", {"latent": LONG, "swin": {"window": 6}, "sampler": {"steps": 4}}),
-    Shot("The same with full attention", "swin_long_video_wan", {"latent": LONG, "swin": {"strength": 0.0}, "sampler": {"steps": 4}}),
-    Shot("HunyuanVideo, a long clip in windows", "swin_long_video_hunyuan", {"latent": LONG, "swin": {"window": 6}, "schedule": {"steps": 4}}),
-    Shot("A clip of yours, half re-rendered in windows", "swin_video_to_video",
-         {"scale": {"width": 64, "height": 64}, "swin": {"window": 6}, "sampler": {"steps": 6, "denoise": 0.5}}),
-)
+def toy_shots() -> list[Shot]:
+    steps, windows, i2v = {"sampler": {"steps": 4}}, {"swin": {"window": 6}}, {"width": 64, "height": 64, "length": 33}
+    return [Shot(title, on_toys(load_workflow(name), **changes)) for title, name, changes in (
+        ("swin_long_video_wan", "swin_long_video_wan", {"latent": TOY_SIZE} | windows | steps),
+        ("swin_long_video_hunyuan", "swin_long_video_hunyuan", {"latent": TOY_SIZE, "schedule": {"steps": 4}} | windows),
+        ("swin_video_to_video", "swin_video_to_video", {"scale": {"width": 64, "height": 64}} | windows | steps),
+        ("vap_video_as_prompt_wan", "vap_video_as_prompt_wan", {"i2v": i2v, "reference": i2v} | steps))]
+
+
+def mini_shots() -> list[Shot]:
+    """What the trained part of the mini family can show."""
+    shots = []
+    if mini.has("vae", "clip", "t2v"):
+        for seed, objects in ((0, 1), (1, 1), (2, 1), (3, 2), (4, 2)):
+            scene = sample_scene(seed, "heldout", objects)
+            shots.append(Shot("text to video", mini.workflow("mini_t2v", positive={"text": caption(scene)}, sampler={"seed": seed}), scene))
+        scene = sample_scene(5, "heldout", 1, motion="circle")
+        for title, swin in (("four times as long, full attention", {}), ("four times as long, Swin Renderer", {"strength": 1.0})):
+            api = mini.workflow("mini_t2v", positive={"text": caption(scene)}, latent={"length": LONG}, swin=swin, sampler={"seed": 5})
+            shots.append(Shot(title, api, scene))
+        scene = clip_scene()
+        api = mini.workflow("mini_v2v", positive={"text": caption(scene)}, swin={"strength": 1.0})
+        shots.append(Shot("the clip from disk, re-rendered in windows", api, scene))
+    if mini.has("vae", "clip", "i2v"):
+        scene = sample_scene(6, "heldout", 1)
+        shots.append(Shot("image to video", mini.workflow("mini_i2v", positive={"text": caption(scene)}, image={"image": "first-6.png"}), scene))
+    return shots
+
+
+def clip_scene() -> Scene:
+    return sample_scene(3, objects=2)
 
 
 def main(arguments: list[str]) -> int:
@@ -50,7 +81,7 @@ def main(arguments: list[str]) -> int:
         old.unlink()
     world_sheet().save(DEMO / "world.png")
     hosts = find_hosts(ROOT)
-    sections = [film(hosts[0])] if hosts else [f"<p class='loud'>{html.escape(NO_HOST)}</p>"]
+    sections = film(hosts[0]) if hosts else [f"<p class='loud'>{html.escape(NO_HOST)}</p>"]
     sections.append("<h2>MiniWorld</h2><p>The synthetic world in which the pack's claims are measured: every caption is true of its clip.</p>"
                     "<img src='world.png' alt='captioned scenes of MiniWorld'>")
     (DEMO / "index.html").write_text(PAGE.format(body="\n".join(sections)), encoding="utf-8")
@@ -60,42 +91,53 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def film(host: Path) -> str:
-    """Runs all shots on one server; returns the page's part about them."""
+def film(host: Path) -> list[str]:
+    """Runs all shots on one server; returns the page's sections about them."""
     start_host(host)
-    clips, captions, cards = [], [], []
     with TemporaryDirectory() as folder:
         base = Path(folder)
-        server = Server(host, base, packs=(ROOT, TOY_NODES))
+        server = Server(host, base, packs=(ROOT, TOY_NODES), arguments=mini.mount(base))
         write_toys(base / "models")
-        scene = sample_scene(3, objects=2)
-        write_video(base / "input" / "clip.mp4", render([scene], 81).frames[0])
-        clips.append(render([scene], 81).frames[0])
-        captions.append(f"the clip from disk: {caption(scene)}")
+        clip = render([clip_scene()], 81).frames[0]
+        write_video(base / "input" / "clip.mp4", clip)
+        write_video(base / "input" / "reference.mp4", clip)
+        for name, frame in (("first-6.png", render([sample_scene(6, "heldout", 1)]).frames[0, 0]), ("subject.png", clip[0])):
+            Image.fromarray((frame * 255).byte().numpy()).save(base / "input" / name)
         print(f"Starting ComfyUI {'.'.join(map(str, version_of(host)))} from {host}", flush=True)
         with server:
-            for number, shot in enumerate(SHOTS, start=1):
-                with tqdm(desc=shot.title, unit="step") as bar:
-                    def progress(node: str, value: int, maximum: int, bar=bar) -> None:
-                        bar.total, bar.n = maximum, value
-                        bar.refresh()
-                    saved = server.run(on_toys(load_workflow(shot.workflow), **shot.changes), progress)[0]
-                target = DEMO / f"{number}-{shot.workflow}{saved.suffix}"
-                shutil.copy(saved, target)
-                frames = read_video(target)
-                clips.append(frames)
-                captions.append(f"{shot.title}: {len(frames)} frames, workflows/{shot.workflow}.json")
-                cards.append(f"<figure><video src='{target.name}' autoplay loop muted controls></video><figcaption>{html.escape(shot.title)}<br>"
-                             f"<code>workflows/{shot.workflow}.json</code>, {len(frames)} frames</figcaption></figure>")
-    grid(clips, captions, columns=9).save(DEMO / "contact_sheet.png")
-    return (f"<h2>Workflows</h2><p>{html.escape(TOY_NOTE)} ComfyUI {'.'.join(map(str, version_of(host)))}, torch {torch.__version__}.</p>"
-            f"<div class='row'>{''.join(cards)}</div><img src='contact_sheet.png' alt='frames of all clips'>")
+            groups = [("Clips", MINI_NOTE, mini_shots(), "clips.png"), ("Workflows", TOY_NOTE, toy_shots(), "workflows.png")]
+            return [section(server, *group) for group in groups if group[2]]
+
+
+def section(server: Server, heading: str, note: str, shots: list[Shot], sheet: str) -> str:
+    clips: list[Tensor] = []
+    texts, cards = [], []
+    for shot in shots:
+        with tqdm(desc=shot.title, unit="step") as bar:
+            def progress(node: str, value: int, maximum: int, bar=bar) -> None:
+                bar.total, bar.n = maximum, value
+                bar.refresh()
+            saved = server.run(shot.api, progress)[0]
+        target = DEMO / f"{heading.lower()}-{len(cards) + 1}{saved.suffix}"
+        shutil.copy(saved, target)
+        clips.append(read_video(target))
+        said = f"{caption(shot.scene)}\n{verdict(clips[-1], shot.scene)}" if shot.scene else f"{len(clips[-1])} frames"
+        texts.append(f"{shot.title}: {said}")
+        cards.append(f"<figure><video src='{target.name}' autoplay loop muted controls></video><figcaption><b>{html.escape(shot.title)}</b><br>"
+                     f"{html.escape(said).replace(chr(10), '<br>')}</figcaption></figure>")
+    grid(clips, texts, columns=9).save(DEMO / sheet)
+    return (f"<h2>{heading}</h2><p>{html.escape(note)}</p><div class='row'>{''.join(cards)}</div>"
+            f"<img src='{sheet}' alt='frames of all clips'><p><small>torch {torch.__version__}</small></p>")
+
+
+def verdict(frames: Tensor, scene: Scene) -> str:
+    return "oracle: " + ", ".join(f"{name} {value:.2f}" for name, value in judge(frames, caption(scene)).items() if name != "adherence")
 
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>semantic-video demo</title>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; background: #fafafa }}
-.row {{ display: flex; flex-wrap: wrap; gap: 1rem }} figure {{ margin: 0; width: 250px }} figcaption {{ font-size: 14px }}
+.row {{ display: flex; flex-wrap: wrap; gap: 1rem; margin-bottom: 1rem }} figure {{ margin: 0; width: 250px }} figcaption {{ font-size: 14px }}
 video {{ width: 250px; image-rendering: pixelated; background: #000 }} img {{ max-width: 100% }} .loud {{ background: #ffe08a; padding: 1rem }}
 </style>
 <h1>semantic-video</h1>

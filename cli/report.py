@@ -18,6 +18,7 @@ from ..miniworld.guards import dynamic_degree, identity_drift, loop_score, seam_
 from ..miniworld.oracle import judge
 from ..miniworld.report import as_json, compare, interval, markdown, plot
 from ..miniworld.scene import sample_scenes
+from . import mini
 from .hosts import find_hosts, version_of
 from .media import read_video
 from .server import ROOT, Server
@@ -100,7 +101,7 @@ def main(arguments: list[str]) -> int:
     if not hosts:
         raise ValueError("no ComfyUI found. git clone https://github.com/Comfy-Org/ComfyUI   then set COMFYUI_PATH to it.")
     captions = [caption(scene, seed) for seed, scene in enumerate(sample_scenes(chosen.captions, seed=1, split="heldout", objects=chosen.objects))]
-    with TemporaryDirectory() as base, Server(hosts[0], Path(base), arguments=mini_models(Path(base))) as server:
+    with TemporaryDirectory() as base, Server(hosts[0], Path(base), arguments=mini.mount(Path(base))) as server:
         results = measure(server, workflows, captions, chosen.seeds, chosen.borders)
     note = f"{len(captions)} held-out captions, {chosen.seeds} seed(s) each, ComfyUI {'.'.join(map(str, version_of(hosts[0])))}."
     RESULTS.mkdir(exist_ok=True)
@@ -120,11 +121,3 @@ def main(arguments: list[str]) -> int:
     print(text)
     return 0
 
-
-def mini_models(base: Path) -> tuple[str, ...]:
-    """Arguments that mount the mini family of MiniWorld into a server, and only there."""
-    paths = base / "mini_family.yaml"
-    folder = ROOT / "miniworld" / "weights"
-    kinds = ("diffusion_models", "vae", "semantic_video_mini")
-    paths.write_text("mini_family:\n" + "".join(f"  {kind}: {json.dumps(str(folder))}\n" for kind in kinds), encoding="utf-8")
-    return ("--extra-model-paths-config", str(paths))

@@ -450,6 +450,17 @@ def test_a_model_called_without_a_sampler_is_edited_too(toys):
     plain = call(model)
     assert not torch.allclose(plain, call(editing(model, watch)))
     assert set(steps) == {0}
+    rows = []
+
+    def note_rows(call, run):
+        rows.append(call.forward.rows)
+        return run(call)
+
+    patched = editing(model, note_rows)
+    for order in ([0, 1], [1, 0], [0], [1]):
+        options = {**patched.model_options["transformer_options"], "wrappers": patched.wrappers, "cond_or_uncond": order}
+        patched.model.diffusion_model(torch.ones(4, 16, 3, 4, 4), torch.ones(4), torch.ones(4, 5, 32), transformer_options=options)
+    assert list(dict.fromkeys(rows)) == [(0, 0, 1, 1), (1, 1, 0, 0), (0,) * 4, (1,) * 4]
     assert torch.equal(plain, call(editing(model, watch, interval=Interval(0.0, 0.5))))
 
 
