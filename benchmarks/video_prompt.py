@@ -5,48 +5,33 @@ with an expert on every fourth block; on a GPU that model's width itself, with a
 """
 import json
 import statistics
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .swin import peak, save, start, timed
+from .swin import Size, peak, save, start, timed
 
 FRAMES, TEXT, IMAGE = 13, 512, 257
 TARGET = 1.05
-
-
-@dataclass(frozen=True)
-class Size:
-    width: int
-    heads: int
-    ffn: int
-    blocks: int
-    latent: tuple[int, int]
-    dtype: str
-
-    @property
-    def tokens(self) -> int:
-        return FRAMES * self.latent[0] * self.latent[1] // 4
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        return tuple(range(0, self.blocks, 4))
 
 
 CPU = Size(width=384, heads=3, ffn=1040, blocks=12, latent=(18, 26), dtype="float32")
 GPU = Size(width=5120, heads=40, ffn=13824, blocks=40, latent=(60, 104), dtype="bfloat16")
 
 
+def layers_of(size: Size) -> tuple[int, ...]:
+    return tuple(range(0, size.blocks, 4))
+
+
 def flops(size: Size) -> tuple[float, float]:
     """Of one pass without and with the expert: matrices 2 m n k, attention 4 queries keys width; the last expert block trimmed."""
-    n, d, f = size.tokens, size.width, size.ffn
+    n, d, f = FRAMES * size.frame_tokens, size.width, size.ffn
     context = 2 * 2 * (TEXT + IMAGE) * d * d  # keys and values of the cross-attentions
     matrices = 2 * n * d * (4 * d + 2 * d + 2 * f)  # self-attention, queries and output of cross-attention, FFN
     block = matrices + context + 4 * n * n * d + 4 * n * (TEXT + IMAGE) * d
     extra = matrices + context + 12 * n * n * d + 4 * n * (TEXT + IMAGE) * d  # 2n queries meet 2n keys
     last = 2 * n * d * 2 * d + 4 * n * n * d  # keys and values only
     plain = size.blocks * block
-    return plain, plain + (len(size.layers) - 1) * extra + last
+    return plain, plain + (len(layers_of(size)) - 1) * extra + last
 
 
 def build(size: Size, folder: Path):
@@ -60,7 +45,7 @@ def build(size: Size, folder: Path):
     from ..patches.video_prompt_expert import load_expert
     from ..tests.harness.toy import TEXT_DIM, randomize
     transformer = {"num_heads": size.heads, "text_dim": TEXT_DIM}
-    metadata = {"config": json.dumps({"transformer": transformer}), "layers": ",".join(map(str, size.layers))}
+    metadata = {"config": json.dumps({"transformer": transformer}), "layers": ",".join(map(str, layers_of(size)))}
     options = {"dtype": getattr(torch, size.dtype)}
 
     def weights(blocks: int) -> dict:
@@ -71,7 +56,7 @@ def build(size: Size, folder: Path):
 
     model = comfy.sd.load_diffusion_model_state_dict(weights(size.blocks), options, metadata)
     file = folder / "expert.safetensors"
-    save_file({key: value.contiguous() for key, value in weights(len(size.layers)).items() if not key.startswith("head.")}, file, metadata)
+    save_file({key: value.contiguous() for key, value in weights(len(layers_of(size))).items() if not key.startswith("head.")}, file, metadata)
     return model, load_expert(file, options)
 
 
@@ -101,12 +86,12 @@ def main(arguments: list[str]) -> int:
     plain, with_expert = flops(size)
     measured = statistics.median(b / a for a, b in zip(seconds["plain"], seconds["with expert"]))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    result = {"device": device, "torch": torch.__version__, "size": size.__dict__, "tokens": size.tokens,
-              "expert blocks": size.layers, "rounds": rounds, "seconds per step": {name: statistics.median(s) for name, s in seconds.items()},
+    result = {"device": device, "torch": torch.__version__, "size": size.__dict__, "tokens": FRAMES * size.frame_tokens,
+              "expert blocks": layers_of(size), "rounds": rounds, "seconds per step": {name: statistics.median(s) for name, s in seconds.items()},
               "peak bytes": peaks, "time ratio": measured, "arithmetic": with_expert / plain, "over arithmetic": measured / (with_expert / plain)}
     lines = [f"# Video-As-Prompt on {result['device']}", "",
-             f"Wan I2V with random weights, width {size.width}, {size.blocks} blocks, expert on {len(size.layers)}, {size.tokens} tokens and as many of the "
-             f"reference, CFG 1, {rounds} rounds side by side, medians; torch {torch.__version__}.", "",
+             f"Wan I2V with random weights, width {size.width}, {size.blocks} blocks, expert on {len(layers_of(size))}, "
+             f"{FRAMES * size.frame_tokens} tokens and as many of the reference, CFG 1, {rounds} rounds side by side, medians; torch {torch.__version__}.", "",
              "| | plain | with expert | ratio |", "| --- | ---: | ---: | ---: |",
              f"| s per step | {result['seconds per step']['plain']:.3f} | {result['seconds per step']['with expert']:.3f} | {measured:.3f} |",
              f"| FLOP | {plain:.3g} | {with_expert:.3g} | {with_expert / plain:.3f} |",
