@@ -11,7 +11,7 @@ from .hosts import find_hosts, version_of
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST_FREE = ["tests/kernels", "tests/house", "tests/world"]
-WITH_HOST = ["tests/host", "tests/workflows"]
+WITH_HOST = ["tests/host", "tests/workflows", "tests/training"]
 COUNTS = ("passed", "failed", "skipped")
 
 

@@ -29,7 +29,7 @@ OBJECT_WEIGHT = 4.0
 CAPTION_DROPOUT = 0.1
 UNSAID = 0.2  # chance that a caption leaves out a size or the background
 REFRESH_STEPS = 100
-IMAGE_SHARE = 0.25  # of the scenes of T2V that I2V sees: their padded first frames cost another encoding
+IMAGE_SHARE = 0.5  # of the scenes of T2V that I2V sees: their padded first frames cost another encoding
 
 
 def build(image: bool) -> WanModel:

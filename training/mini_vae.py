@@ -168,10 +168,10 @@ def run(plan: Plan, out: Path, describe, width: int = WIDTH) -> dict[str, float]
     def phase(share: float, name: str) -> Plan:
         return replace(plan, name=f"{plan.name}-{name}", minutes=plan.minutes and plan.minutes * share, steps=plan.steps and round(plan.steps * share))
 
-    def finish(weights: dict[str, Tensor], state: State) -> dict[str, float]:
+    def finish(weights: dict[str, Tensor], state: State, clips: int = min(plan.held_out, 48)) -> dict[str, float]:
         done = build(width)
         done.load_state_dict(weights)
-        scores = held_out_scores(done.eval(), plan.held_out)
+        scores = held_out_scores(done.eval(), clips)
         export(weights, path, describe(state, scores))
         return scores
 
@@ -183,4 +183,4 @@ def run(plan: Plan, out: Path, describe, width: int = WIDTH) -> dict[str, float]
     vae.conv1.requires_grad_(False)
     decoder = replace(phase(1 - ENCODER_SHARE, "decoder"), rate=plan.rate / 2)
     weights, last = train(decoder, vae, make_loss(vae, plan, "decoder"), finish if plan.export_minutes else None)
-    return finish(weights, State(state.step + last.step, state.seconds + last.seconds))
+    return finish(weights, State(state.step + last.step, state.seconds + last.seconds), plan.held_out)
