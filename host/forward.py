@@ -47,7 +47,7 @@ class Run:
         windows = guider.model_options.get("context_handler")
         if windows is not None and getattr(windows, "dim", None) == 2:
             frames = min(frames, windows.context_length + int(getattr(windows, "causal_window_fix", False)))
-        conds = {name for entries in guider.conds.values() for entry in entries for name in entry.get("model_conds", {})}
+        conds = {name for entries in guider.conds.values() for entry in entries or () for name in entry.get("model_conds", {})}
         return cls(guider.model_patcher.get_model_object("model_sampling"), sigmas.tolist(), frames, conds)
 
 

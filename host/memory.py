@@ -11,7 +11,7 @@ def count_cond(model, name: str):
     model.add_object_patch("memory_usage_factor_conds", (*model.get_model_object("memory_usage_factor_conds"), name))
 
     def longer(executor, patcher, noise_shape, conds, *args, **kwargs):
-        latents = [entry["model_conds"][name].cond[0] for entries in conds.values() for entry in entries if name in entry.get("model_conds", {})]
+        latents = [entry["model_conds"][name].cond[0] for entries in conds.values() for entry in entries or () if name in entry.get("model_conds", {})]
         frames = max((latent.shape[2] for latent in latents), default=0)
         return executor(patcher, [*noise_shape[:2], noise_shape[2] + frames, *noise_shape[3:]], conds, *args, **kwargs)
 

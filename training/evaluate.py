@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..miniworld.caption import caption, parse
+from ..miniworld.contact_sheet import grid
 from ..miniworld.oracle import judge
 from ..miniworld.render import render
 from ..miniworld.scene import Scene, sample_scenes
@@ -43,9 +44,11 @@ def sample(model, vae, clip, captions: list[str], seed: int = 0, first: Tensor |
     return torch.cat([vae.decode(latent[None]) for latent in latents]).reshape(len(captions), FRAMES, 64, 64, 3).float()
 
 
-def held_out_scores(model_path: Path, vae_path: Path, clip, count: int = 200, seed: int = 77, steps: int = STEPS, cfg: float = CFG) -> dict[str, float]:
+def held_out_scores(model_path: Path, vae_path: Path, clip, count: int = 200, seed: int = 77, steps: int = STEPS, cfg: float = CFG,
+                    sheet: Path | None = None) -> dict[str, float]:
     """The oracle's mean scores on `count` held-out captions in plain words, one and two objects in turn. A model with image channels is
-    given the true first frame, and is also scored on keeping it (PSNR in dB)."""
+    given the true first frame, and is also scored on keeping it (PSNR in dB). sheet: where to save a picture of the first
+    clips."""
     training, comfy.model_management.in_training = comfy.model_management.in_training, False
     model, vae = comfy.sd.load_diffusion_model(str(model_path)), load_vae(vae_path)
     image = model.model.diffusion_model.patch_embedding.weight.shape[1] > 16
@@ -55,7 +58,10 @@ def held_out_scores(model_path: Path, vae_path: Path, clip, count: int = 200, se
         for i in range(0, count, BATCH):
             part = scenes[i:i + BATCH]
             first = render(part, FRAMES).frames[:, 0] if image else None
-            clips = sample(model, vae, clip, [caption(s) for s in part], seed + i, first, steps, cfg)
+            captions = [caption(s) for s in part]
+            clips = sample(model, vae, clip, captions, seed + i, first, steps, cfg)
+            if sheet and i == 0:
+                grid(list(clips[:16]), captions[:16], abreast=2).save(sheet)
             for k, (scene, frames) in enumerate(zip(part, clips)):
                 for name, value in _scores(scene, frames).items():
                     sums.setdefault(name, []).append(value)

@@ -131,7 +131,7 @@ def run(plan: Plan, out: Path, describe) -> dict[str, float]:
 
     def finish(weights: dict[str, Tensor], state: State, clips: int = plan.held_out) -> dict[str, float]:
         export(weights, path, describe(state, {}))
-        scores = held_out_scores(path, out / "mini_vae.safetensors", clip, clips)
+        scores = held_out_scores(path, out / "mini_vae.safetensors", clip, clips, sheet=plan.cache / f"{plan.name}-samples.png")
         export(weights, path, describe(state, scores | {"distinct_scenes": len(latents)}))
         print(f"step {state.step}, {len(latents)} scenes:", scores, flush=True)
         return scores
