@@ -1,7 +1,10 @@
 """The repository root is the package `semantic_video`; it is never put on sys.path, where its `nodes` and `tests` would hide ComfyUI's."""
+import os
 import sys
 import types
 from pathlib import Path
+
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -9,3 +12,6 @@ if "semantic_video" not in sys.modules:
     package = types.ModuleType("semantic_video", "The pack without its ComfyUI entry point, so that host-free parts import alone.")
     package.__path__ = [str(ROOT)]
     sys.modules["semantic_video"] = package
+
+settings.register_profile("pack", deadline=None, derandomize=bool(os.environ.get("CI")))  # a busy machine is slow, not wrong
+settings.load_profile("pack")
