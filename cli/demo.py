@@ -77,7 +77,7 @@ def clip_scene() -> Scene:
 
 def main(arguments: list[str]) -> int:
     DEMO.mkdir(exist_ok=True)
-    for old in (*DEMO.glob("*.mp4"), *DEMO.glob("*.png"), *DEMO.glob("*.html")):
+    for old in (*DEMO.glob("*.mp4"), *DEMO.glob("*.webp"), *DEMO.glob("*.png"), *DEMO.glob("*.html")):
         old.unlink()
     world_sheet().save(DEMO / "world.png")
     hosts = find_hosts(ROOT)
@@ -123,7 +123,8 @@ def section(server: Server, heading: str, note: str, shots: list[Shot], sheet: s
         clips.append(read_video(target))
         said = f"{caption(shot.scene)}\n{verdict(clips[-1], shot.scene)}" if shot.scene else f"{len(clips[-1])} frames"
         texts.append(f"{shot.title}: {said}")
-        cards.append(f"<figure><video src='{target.name}' autoplay loop muted controls></video><figcaption><b>{html.escape(shot.title)}</b><br>"
+        moving = f"<img src='{target.name}'>" if target.suffix == ".webp" else f"<video src='{target.name}' autoplay loop muted controls></video>"
+        cards.append(f"<figure>{moving}<figcaption><b>{html.escape(shot.title)}</b><br>"
                      f"{html.escape(said).replace(chr(10), '<br>')}</figcaption></figure>")
     grid(clips, texts, columns=9).save(DEMO / sheet)
     return (f"<h2>{heading}</h2><p>{html.escape(note)}</p><div class='row'>{''.join(cards)}</div>"
@@ -137,8 +138,10 @@ def verdict(frames: Tensor, scene: Scene) -> str:
 PAGE = """<!doctype html><meta charset="utf-8"><title>semantic-video demo</title>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; background: #fafafa }}
-.row {{ display: flex; flex-wrap: wrap; gap: 1rem; margin-bottom: 1rem }} figure {{ margin: 0; width: 250px }} figcaption {{ font-size: 14px }}
-video {{ width: 250px; image-rendering: pixelated; background: #000 }} img {{ max-width: 100% }} .loud {{ background: #ffe08a; padding: 1rem }}
+.row {{ display: flex; flex-wrap: wrap; gap: 1rem; margin-bottom: 1rem }}
+figure {{ margin: 0; width: 250px }} figcaption {{ font-size: 14px }}
+figure video, figure img {{ width: 250px; image-rendering: pixelated; background: #000 }}
+img {{ max-width: 100% }} .loud {{ background: #ffe08a; padding: 1rem }}
 </style>
 <h1>semantic-video</h1>
 {body}

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from semantic_video.cli import mini
 from semantic_video.cli.hosts import find_hosts, version_of
 from semantic_video.cli.server import ROOT, Server
 from semantic_video.tests.harness.stand_in_models import TOY_NODES, write_toys
@@ -22,7 +23,7 @@ def pytest_report_header():
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     base = tmp_path_factory.mktemp("comfyui")
-    server = Server(HOST, base, packs=(ROOT, TOY_NODES))
+    server = Server(HOST, base, packs=(ROOT, TOY_NODES), arguments=mini.mount(base))
     start_host(HOST)
     write_toys(base / "models")
     with server:
