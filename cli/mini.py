@@ -16,7 +16,7 @@ def has(*names: str) -> bool:
 def mount(base: Path) -> tuple[str, ...]:
     """Arguments for a server whose folder is `base`."""
     paths = base / "mini_family.yaml"
-    kinds = ("diffusion_models", "vae", "semantic_video_mini")
+    kinds = ("diffusion_models", "vae", "clip_vision", "semantic_video_mini")
     paths.write_text("mini_family:\n" + "".join(f"  {kind}: {json.dumps(str(WEIGHTS))}\n" for kind in kinds), encoding="utf-8")
     return ("--extra-model-paths-config", str(paths))
 

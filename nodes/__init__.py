@@ -1,6 +1,12 @@
 """What users see. One file per technique; a node describes, checks and wires."""
 from .mini_text_encode import MiniTextEncodeNode
+from .spatial_prompt import CLIPFromHostNode, CLIPLoaderNode, CLIPSpatialMaskNode, VisualPromptNode
 from .swin_renderer import SwinRendererNode
 from .video_prompt import VAPApplyNode, VAPExpertLoaderNode, VAPReferenceNode, VAPSaveExpertNode
 
-NODES = [SwinRendererNode, VAPExpertLoaderNode, VAPSaveExpertNode, VAPReferenceNode, VAPApplyNode, MiniTextEncodeNode]
+NODES = [
+    SwinRendererNode,
+    VAPExpertLoaderNode, VAPSaveExpertNode, VAPReferenceNode, VAPApplyNode,
+    CLIPLoaderNode, CLIPFromHostNode, CLIPSpatialMaskNode, VisualPromptNode,
+    MiniTextEncodeNode,
+]

@@ -24,8 +24,8 @@ def trained(tmp_path_factory):
         if not path.exists() or more:
             for other in needs.get(name, ()):
                 get(other)
-            steps = {"mini-vae": "40", "mini-clip": "50"}.get(name, "20")  # these two train in two phases
-            main([name, "--steps", steps, "--batch", "8", "--scenes", "64", "--held-out", "1", "--out", str(path.parent),
+            steps, batch = {"mini-vae": ("40", "2"), "mini-clip": ("50", "8")}.get(name, ("20", "8"))  # these two train in two phases
+            main([name, "--steps", steps, "--batch", batch, "--scenes", "64", "--held-out", "1", "--out", str(path.parent),
                   "--cache", str(base / "cache"), *more])
         return path
     get.cache = base / "cache"

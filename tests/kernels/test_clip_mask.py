@@ -1,0 +1,146 @@
+"""The CLIP mask against the published code's values, and its geometry, without a host."""
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from semantic_video.kernels import clip_mask
+from semantic_video.kernels.clip_mask import Geometry, class_terms, heat_map, interpolation, merge, minmax, smooth_over_time, text_map, zscore
+
+GOLDEN = np.load(Path(__file__).resolve().parent.parent / "golden" / "clip_mask.npz")
+SEED, CASE = int(GOLDEN["seed"]), "second_last"
+SHAPES, SETTINGS = json.loads(str(GOLDEN["parameters"]))[CASE], json.loads(str(GOLDEN["settings"]))
+
+
+def drawn(name, shape):
+    return torch.from_numpy(np.random.default_rng([SEED, zlib.crc32(name.encode())]).standard_normal(shape, dtype=np.float32))
+
+
+def weight(name, shape):
+    n = drawn(name, shape)
+    if name.endswith("bias"):
+        return 0.2 * n
+    if n.ndim == 1 and name.endswith("weight"):
+        return 1 + 0.2 * n
+    if name.endswith("embedding"):
+        return 0.3 * n
+    return n * 1.5 / np.sqrt(64 if name == "proj" else np.prod(shape[1:]))
+
+
+def golden(name):
+    return torch.from_numpy(GOLDEN[f"{CASE}.{name}"])
+
+
+@pytest.fixture(scope="module")
+def maps():
+    """Raw maps of the golden tower: an own naive forward, and the kernels where they come in."""
+    w = {name: weight(name, tuple(shape)) for name, shape in SHAPES.items()}
+
+    def norm(x, name):
+        return torch.nn.functional.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"])
+
+    x = torch.nn.functional.conv2d(drawn(f"{CASE}.image", (1, 3, 48, 48)), w["conv1.weight"], stride=8).flatten(2).transpose(1, 2)
+    x = norm(torch.cat((w["class_embedding"].view(1, 1, -1), x), dim=1) + w["positional_embedding"], "ln_pre")
+    for n in range(5):
+        block = f"transformer.resblocks.{n}"
+        q, k, v = (norm(x, f"{block}.ln_1") @ w[f"{block}.attn.in_proj_weight"].T + w[f"{block}.attn.in_proj_bias"]).chunk(3, dim=-1)
+        split = [y.unflatten(-1, (4, 16)).transpose(1, 2) for y in (q, k, v)]
+        out = torch.nn.functional.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
+        x = x + out @ w[f"{block}.attn.out_proj.weight"].T + w[f"{block}.attn.out_proj.bias"]
+        hidden = torch.nn.functional.gelu(norm(x, f"{block}.ln_2") @ w[f"{block}.mlp.c_fc.weight"].T + w[f"{block}.mlp.c_fc.bias"])
+        x = x + hidden @ w[f"{block}.mlp.c_proj.weight"].T + w[f"{block}.mlp.c_proj.bias"]
+        if n == 3:
+            terms, patches = class_terms(q, k, v, heads=4) @ w[f"{block}.attn.out_proj.weight"].T, x[:, 1:]
+    text = drawn(f"{CASE}.text", (1, 32))
+    raw = [text_map(w["ln_post.weight"] * y @ w["proj"], text / text.norm()).unflatten(-1, (6, 6)) for y in (terms, patches)]
+    assert (norm(x[:, 0], "ln_post") @ w["proj"] - golden("embedding")).abs().max() < 5e-5
+    return raw
+
+
+def test_raw_maps_are_the_published_ones(maps):
+    for name, got in zip(("cls", "token"), maps):
+        assert (zscore(got[0]) - zscore(golden(name))).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(("kernel", "contrast"), SETTINGS)
+def test_masks_are_the_published_ones(maps, kernel, contrast):
+    error = (merge(*maps, contrast, kernel)[0] - golden(f"mask_k{kernel}_c{contrast}")).abs().max()
+    assert error < 1e-4
+    assert (merge(*maps, contrast, kernel, "product")[0] - golden(f"mask_k{kernel}_c{contrast}")).abs().max() > 1e-2
+
+
+def test_the_known_mistakes_are_caught(maps, monkeypatch):
+    def biased(x):
+        return (x - x.mean((-2, -1), keepdim=True)) / x.std((-2, -1), keepdim=True, unbiased=False)
+
+    def errors():
+        return max(float((merge(*maps, c, k)[0] - golden(f"mask_k{k}_c{c}")).abs().max()) for k, c in SETTINGS)
+
+    for name, wrong, least in (("zscore", biased, 2e-3), ("mean_filter", lambda x, k: torch.nn.functional.avg_pool2d(x, k, 1, k // 2), 0.5)):
+        with monkeypatch.context() as patch:
+            patch.setattr(clip_mask, name, wrong)
+            assert errors() > least
+    assert errors() < 1e-4
+
+
+def test_constant_maps_divide_nothing_by_zero():
+    flat, ramp = torch.ones(1, 2, 4, 4), torch.arange(32.0).view(1, 2, 4, 4)
+    for fusion in clip_mask.Fusion.__args__:
+        for pair in ((flat, flat), (flat, ramp), (ramp, flat)):
+            assert torch.isfinite(merge(*pair, 5.0, 3, fusion)).all()
+    one = torch.ones(1, 1, 1, 1)
+    assert torch.isfinite(merge(one, one, 5.0, 3)).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(90, 160), (160, 90), (64, 64), (1, 1), (7, 300)])
+@pytest.mark.parametrize("fit", ["squash", "letterbox"])
+def test_what_is_seen_at_a_place_is_found_at_that_place(height, width, fit):
+    """A bright spot of the picture, through the square, its patches and back."""
+    geometry = Geometry(height, width, 64, fit)
+    frames = torch.zeros(1, height, width, 3)
+    top, left = height // 4, 5 * width // 8
+    frames[:, top:top + height // 4 + 1, left:left + width // 8 + 1] = 1
+    square = geometry.square(frames)
+    assert square.shape == (1, 3, 64, 64)
+    bright = torch.nn.functional.avg_pool2d((square - geometry.square(torch.zeros_like(frames)))[:, :1], 8).flatten(1)  # without the bars
+    back = geometry.picture(geometry.patches(bright, 8), 8)
+    assert back.shape == (1, height, width)
+    if min(height, width) > 8:
+        ys, xs = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+        for image, axis, side in ((ys, 0, height), (xs, 1, width)):
+            there = [(image * m).sum() / m.sum() for m in (frames[0, ..., 0], back[0])]
+            assert abs(there[0] - there[1]) / side < 0.04, axis  # a patch of the letterbox is 0.22 of its short side
+
+
+def test_interpolation_is_pillow_s():
+    from PIL import Image
+    grid = torch.rand(6, 6, generator=torch.Generator().manual_seed(0))
+    for size in (48, 5):
+        rows = interpolation(size, (0, 6), 0.0, 6.0).float()
+        expected = np.asarray(Image.fromarray(grid.numpy()).resize((size, size), Image.Resampling.BICUBIC))
+        torch.testing.assert_close(rows @ grid @ rows.T, torch.from_numpy(expected.copy()), rtol=1e-4, atol=1e-5)
+
+
+def test_center_crop_is_as_published_misaligned():
+    geometry = Geometry(8, 16, 8, "center crop")
+    frames = torch.zeros(1, 8, 16, 3)
+    frames[:, :, :4] = 1
+    assert geometry.square(frames).max() == 0, "what is cropped away is not seen"
+    assert geometry.picture(torch.rand(1, 4, 4), 2).shape == (1, 8, 16)
+
+
+def test_smoothing_over_time():
+    mask = torch.zeros(9, 1, 2, 2)
+    mask[4] = 1
+    assert smooth_over_time(mask, 0.0) is mask
+    smooth = smooth_over_time(mask, 1.0)
+    assert 0 < smooth[3].max() < smooth[4].max() < 1
+    torch.testing.assert_close(smooth_over_time(torch.ones(5, 1, 2, 2), 2.0), torch.ones(5, 1, 2, 2))
+
+
+def test_heat_map_runs_from_blue_to_red():
+    colours = heat_map(torch.zeros(1, 1, 3, 3), minmax(torch.tensor([[[0.0, 0.5, 1.0]]])))[0, 0]
+    assert [int(c.argmax()) for c in colours] == [2, 1, 0]
