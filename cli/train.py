@@ -1,4 +1,14 @@
 """run.py train mini-vae | mini-clip | mini-t2v | mini-i2v: see training/mini_family.py."""
-from ..training.mini_family import main
+from ..tests.harness.stand_ins import start_host
+from ..training import mini_family
+from .hosts import find_hosts
+from .server import ROOT
 
-__all__ = ["main"]
+
+def main(arguments: list[str]) -> int:
+    mini_family.parser().parse_args(arguments)  # before ComfyUI takes its seconds
+    hosts = find_hosts(ROOT)
+    if not hosts:
+        raise ValueError("no ComfyUI found. git clone https://github.com/Comfy-Org/ComfyUI   then set COMFYUI_PATH to it, or put it at ~/ComfyUI.")
+    start_host(hosts[0])
+    return mini_family.main(arguments)

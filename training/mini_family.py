@@ -6,7 +6,6 @@ steps and the held-out scores in its metadata. Order: mini-vae and mini-clip fir
 import argparse
 import json
 import shlex
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -37,20 +36,10 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def start_host() -> None:
-    """ComfyUI's modules on the path, unless this process has them. Found by name: rooms are imported one way, and this is the program's start."""
-    if "comfy" in sys.modules:
-        return
-    hosts = import_module("..cli.hosts", __package__).find_hosts(ROOT)
-    if not hosts:
-        raise ValueError("no ComfyUI found; install it, or set COMFYUI_PATH to its folder")
-    import_module("..tests.harness.stand_ins", __package__).start_host(hosts[0])
-
-
 def main(arguments: list[str]) -> int:
+    """Trains as the command line says; ComfyUI is on the path by then (cli/train.py)."""
     chosen = parser().parse_args(arguments)
     module, minutes, batch, rate = MODELS[chosen.model]
-    start_host()
     import comfy.model_management
     comfy.model_management.in_training = True  # hosts that fuse RoPE have no backward pass for it
     from .loop import Plan
