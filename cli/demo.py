@@ -15,7 +15,7 @@ from ..miniworld.caption import caption
 from ..miniworld.contact_sheet import grid, world_sheet
 from ..miniworld.oracle import judge
 from ..miniworld.render import render
-from ..miniworld.scene import Scene, sample_scene
+from ..miniworld.scene import Scene, sample_pair, sample_scene
 from ..tests.harness.stand_in_models import TOY_NODES, load_workflow, on_toys, write_toys
 from ..tests.harness.stand_ins import start_host
 from . import mini
@@ -34,12 +34,17 @@ NO_HOST = ("No ComfyUI was found, so its part of the demo did not run. Get it wi
            "or put it at ~/ComfyUI, and run `python run.py demo` again.")
 
 
+PAIR_NOTE = ("Video-As-Prompt with a mini expert: the reference; what the model makes of the target's first frame and a caption that does not say what to do; "
+             "and what it makes following the reference. The oracle judges motion or attribute by what the reference does.")
+
+
 @dataclass(frozen=True)
 class Shot:
-    """One run of the server. scene: what it should show, where there is a truth."""
+    """One run of the server. scene: what it should show, where there is a truth; asked: the prompt, where that is not the scene's caption."""
     title: str
     api: dict = field(hash=False)
     scene: Scene | None = None
+    asked: str = ""
 
 
 def toy_shots() -> list[Shot]:
@@ -69,6 +74,33 @@ def mini_shots() -> list[Shot]:
         scene = sample_scene(6, "heldout", 1)
         shots.append(Shot("image to video", mini.workflow("mini_i2v", positive={"text": caption(scene)}, image={"image": "first-6.png"}), scene))
     return shots
+
+
+def pairs() -> list[tuple[Scene, Scene]]:
+    """(reference, target) of the demo, one for each kind of motion or effect."""
+    return [sample_pair(seed, "heldout", motion) for seed, motion in enumerate(("left", "circle", "grow"))]
+
+
+def pair_shots() -> list[Shot]:
+    """For each pair the reference, the target without the expert and with it. Files as `write_pair_files` names them."""
+    if not mini.has("vae", "clip", "i2v", "vap_expert"):
+        return []
+    shots = []
+    for number, (reference, target) in enumerate(pairs()):
+        changes = {"positive": {"text": caption(target, motion=False)}, "image": {"image": f"target-{number}.png"}, "load": {"file": f"reference-{number}.mp4"},
+                   "reference_positive": {"text": caption(reference)}, "sampler": {"seed": number}}
+        without, following = (mini.workflow("mini_video_prompt", apply={"strength": strength}, **changes) for strength in (0.0, 1.0))
+        shown = {"load": following["load"], "frames": {"class_type": "GetVideoComponents", "inputs": {"video": ["load", 0]}},
+                 "save": {**following["save"], "inputs": following["save"]["inputs"] | {"images": ["frames", 0]}}}
+        shots += [Shot("reference", shown, reference)]
+        shots += [Shot(title, api, target, caption(target, motion=False)) for title, api in (("target without it", without), ("target with it", following))]
+    return shots
+
+
+def write_pair_files(inputs: Path) -> None:
+    for number, (reference, target) in enumerate(pairs()):
+        write_video(inputs / f"reference-{number}.mp4", render([reference]).frames[0])
+        Image.fromarray((render([target]).frames[0, 0] * 255).byte().numpy()).save(inputs / f"target-{number}.png")
 
 
 def clip_scene() -> Scene:
@@ -103,9 +135,11 @@ def film(host: Path) -> list[str]:
         write_video(base / "input" / "reference.mp4", clip)
         for name, frame in (("first-6.png", render([sample_scene(6, "heldout", 1)]).frames[0, 0]), ("subject.png", clip[0])):
             Image.fromarray((frame * 255).byte().numpy()).save(base / "input" / name)
+        write_pair_files(base / "input")
         print(f"Starting ComfyUI {'.'.join(map(str, version_of(host)))} from {host}", flush=True)
         with server:
-            groups = [("Clips", MINI_NOTE, mini_shots(), "clips.png"), ("Workflows", TOY_NOTE, toy_shots(), "workflows.png")]
+            groups = [("Clips", MINI_NOTE, mini_shots(), "clips.png"), ("Video prompts", PAIR_NOTE, pair_shots(), "video-prompts.png"),
+                      ("Workflows", TOY_NOTE, toy_shots(), "workflows.png")]
             return [section(server, *group) for group in groups if group[2]]
 
 
@@ -118,10 +152,10 @@ def section(server: Server, heading: str, note: str, shots: list[Shot], sheet: s
                 bar.total, bar.n = maximum, value
                 bar.refresh()
             saved = server.run(shot.api, progress)[0]
-        target = DEMO / f"{heading.lower()}-{len(cards) + 1}{saved.suffix}"
+        target = DEMO / f"{heading.lower().replace(' ', '-')}-{len(cards) + 1}{saved.suffix}"
         shutil.copy(saved, target)
         clips.append(read_video(target))
-        said = f"{caption(shot.scene)}\n{verdict(clips[-1], shot.scene)}" if shot.scene else f"{len(clips[-1])} frames"
+        said = f"{shot.asked or caption(shot.scene)}\n{verdict(clips[-1], shot.scene)}" if shot.scene else f"{len(clips[-1])} frames"
         texts.append(f"{shot.title}: {said}")
         moving = f"<img src='{target.name}'>" if target.suffix == ".webp" else f"<video src='{target.name}' autoplay loop muted controls></video>"
         cards.append(f"<figure>{moving}<figcaption><b>{html.escape(shot.title)}</b><br>"

@@ -9,14 +9,14 @@ WORKFLOWS = ROOT / "miniworld" / "workflows"
 
 
 def has(*names: str) -> bool:
-    """Whether these models of the family are trained and there: "t2v", "i2v", "vae", "clip"."""
+    """Whether these models of the family are trained and there: "t2v", "i2v", "vae", "clip", "vap_expert"."""
     return all((WEIGHTS / f"mini_{name}.safetensors").exists() for name in names)
 
 
 def mount(base: Path) -> tuple[str, ...]:
     """Arguments for a server whose folder is `base`."""
     paths = base / "mini_family.yaml"
-    kinds = ("diffusion_models", "vae", "clip_vision", "semantic_video_mini")
+    kinds = ("diffusion_models", "vae", "clip_vision", "model_patches", "semantic_video_mini")
     paths.write_text("mini_family:\n" + "".join(f"  {kind}: {json.dumps(str(WEIGHTS))}\n" for kind in kinds), encoding="utf-8")
     return ("--extra-model-paths-config", str(paths))
 

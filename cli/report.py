@@ -3,9 +3,12 @@
 A variant is a workflow in API format and changes to it, written behind it as node.input=value:
     python run.py report workflows/api/x.json workflows/api/x.json swin.strength=0 --captions 200
 Captions go into the node titled "Prompt", seeds into every seed input, held-out scenes give the captions.
+
+With --pairs, held-out pairs of a reference and a target instead: the reference clip goes into the node titled "Reference", its caption into
+"Reference prompt", the target's first frame into "First frame", and its caption, which does not say what it does, into "Prompt":
+    python run.py report W apply.strength=0 W --pairs 200        W = miniworld/workflows/mini_video_prompt.json
 """
 import argparse
-import copy
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,45 +24,11 @@ from ..miniworld.scene import sample_scenes
 from . import mini
 from .hosts import find_hosts, version_of
 from .media import read_video
+from .report_pairs import measure_pairs, write_pairs
 from .server import ROOT, Server
+from .variants import fill, variants
 
 RESULTS = ROOT / "benchmarks" / "results"
-
-
-def variants(words: list[str]) -> list[tuple[str, dict]]:
-    """["a.json", "node.input=1", "b.json"] -> [(description, API workflow), ...]. ValueError, naming the word, for what does not fit."""
-    found: list[tuple[str, dict]] = []
-    for word in words:
-        if "=" not in word:
-            try:
-                found.append((word, json.loads(Path(word).read_text(encoding="utf-8"))))
-            except (OSError, json.JSONDecodeError) as error:
-                raise ValueError(f"{word}: not a workflow in API format ({error}).") from None
-            continue
-        name, value = word.split("=", 1)
-        node, _, key = name.partition(".")
-        if not found or node not in found[-1][1] or not key:
-            raise ValueError(f"{word}: write node.input=value behind a workflow that has the node"
-                             + (f"; it has {', '.join(found[-1][1])}." if found else "."))
-        try:
-            parsed = json.loads(value)
-        except json.JSONDecodeError:
-            parsed = value
-        found[-1][1][node]["inputs"][key] = parsed
-        found[-1] = (f"{found[-1][0]} {word}", found[-1][1])
-    return found
-
-
-def fill(api: dict, text: str, seed: int) -> dict:
-    """The workflow with this caption and seed."""
-    api = copy.deepcopy(api)
-    prompts = [node for node in api.values() if node["_meta"]["title"] == "Prompt"]
-    if len(prompts) != 1:
-        raise ValueError(f'{len(prompts)} nodes are titled "Prompt"; exactly one must be, to take the captions.')
-    prompts[0]["inputs"]["text"] = text
-    for node in api.values():
-        node["inputs"] |= {key: seed for key in ("seed", "noise_seed") if key in node["inputs"]}
-    return api
 
 
 def scores(frames: torch.Tensor, text: str, borders: list[int]) -> dict[str, float]:
@@ -88,6 +57,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 2], help="objects per scene: 1, 2 or both")
     parser.add_argument("--seeds", type=int, default=1, help="clips per caption")
     parser.add_argument("--borders", type=int, nargs="*", default=[], help="first video frames of windows, for the seam score")
+    parser.add_argument("--pairs", type=int, default=0, help="held-out pairs of a reference and a target, instead of captions")
+    parser.add_argument("--seen", action="store_true", help="with --pairs: the references' captions do not say the motion either; it must be seen")
     parser.add_argument("--out", default="report", help="name of the files in benchmarks/results")
     return parser.parse_args(arguments)
 
@@ -97,14 +68,21 @@ def main(arguments: list[str]) -> int:
     workflows = variants(chosen.words)
     if len(workflows) > 2:
         raise ValueError(f"{len(workflows)} workflows: give one or two.")
+    if chosen.pairs and len(workflows) != 2:
+        raise ValueError(f"--pairs: {len(workflows)} workflow(s); give two, the second following its reference.")
     hosts = find_hosts(ROOT)
     if not hosts:
         raise ValueError("no ComfyUI found. git clone https://github.com/Comfy-Org/ComfyUI   then set COMFYUI_PATH to it.")
+    RESULTS.mkdir(exist_ok=True)
+    version = f"ComfyUI {'.'.join(map(str, version_of(hosts[0])))}"
+    if chosen.pairs:
+        with TemporaryDirectory() as base, Server(hosts[0], Path(base), arguments=mini.mount(Path(base))) as server:
+            print(write_pairs(measure_pairs(server, workflows, chosen.pairs, chosen.seen), RESULTS / chosen.out, workflows, version, chosen.seen))
+        return 0
     captions = [caption(scene, seed) for seed, scene in enumerate(sample_scenes(chosen.captions, seed=1, split="heldout", objects=chosen.objects))]
     with TemporaryDirectory() as base, Server(hosts[0], Path(base), arguments=mini.mount(Path(base))) as server:
         results = measure(server, workflows, captions, chosen.seeds, chosen.borders)
-    note = f"{len(captions)} held-out captions, {chosen.seeds} seed(s) each, ComfyUI {'.'.join(map(str, version_of(hosts[0])))}."
-    RESULTS.mkdir(exist_ok=True)
+    note = f"{len(captions)} held-out captions, {chosen.seeds} seed(s) each, {version}."
     if len(workflows) == 1:
         names = dict.fromkeys(name for clip in results[0] for name in clip)
         values = {name: torch.tensor([clip[name] for clip in results[0] if name in clip]) for name in names}

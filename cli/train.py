@@ -1,4 +1,6 @@
-"""run.py train mini-vae | mini-clip | mini-t2v | mini-i2v: see training/mini_family.py."""
+"""run.py train mini-vae | mini-clip | mini-t2v | mini-i2v | video-prompt: see training/mini_family.py."""
+import torch
+
 from ..tests.harness.stand_ins import start_host
 from ..training import mini_family
 from .hosts import find_hosts
@@ -6,9 +8,9 @@ from .server import ROOT
 
 
 def main(arguments: list[str]) -> int:
-    mini_family.parser().parse_args(arguments)  # before ComfyUI takes its seconds
+    chosen = mini_family.parser().parse_args(arguments)  # before ComfyUI takes its seconds
     hosts = find_hosts(ROOT)
     if not hosts:
         raise ValueError("no ComfyUI found. git clone https://github.com/Comfy-Org/ComfyUI   then set COMFYUI_PATH to it, or put it at ~/ComfyUI.")
-    start_host(hosts[0])
+    start_host(hosts[0], *(["--disable-cuda-malloc"] if chosen.pairs and torch.cuda.is_available() else []))  # the mini models train on the CPU
     return mini_family.main(arguments)

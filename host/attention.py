@@ -1,4 +1,4 @@
-"""Editing attention without replacing it.
+"""Editing attention, or a model call's inputs, without replacing the model.
 
 An editor gets a `Call` and a `run` that continues with the next editor and ends in the attention the user chose. Editors are installed into
 the host's override slot only inside model calls in which they act, around whatever override is there by then: they stack in any order
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
@@ -44,6 +45,7 @@ class Call:
 
 Continue = Callable[[Call], Tensor]  # -> [batch, queries, heads * dim]
 Edit = Callable[[Call, Continue], Tensor]
+Inputs = Callable[[Forward], dict]  # -> arguments of the model's call to replace, by name
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,15 @@ class Editor:
 
     splits: hands on parts of a call, so it runs next to the backend, inside all editors that need whole calls.
     check: called with the Run before the first step; raises ValueError for what cannot work.
+    inputs: instead of `edit`, with no sites.
     """
     name: str
-    edit: Edit
+    edit: Edit | None
     sites: tuple[SiteKind, ...]
     interval: Interval = ALWAYS
     splits: bool = False
     check: Callable[[Run], None] | None = None
+    inputs: Inputs | None = None
 
 
 def edit_attention(model, name: str, edit: Edit, *, sites: Iterable[SiteKind], interval: Interval = ALWAYS, splits: bool = False,
@@ -68,14 +72,28 @@ def edit_attention(model, name: str, edit: Edit, *, sites: Iterable[SiteKind], i
     Raises ValueError for a model of no known family.
     """
     family_of(model)
-    if not active:
-        return model
+    return _install(model, Editor(name, edit, tuple(sites), interval, splits, check)) if active else model
+
+
+def edit_inputs(model, name: str, inputs: Inputs, *, interval: Interval = ALWAYS, check: Callable[[Run], None] | None = None, active: bool = True):
+    """A clone of MODEL whose calls get what `inputs` returns during `interval`, of the same shapes; otherwise as `edit_attention`."""
+    family_of(model)
+    return _install(model, Editor(name, None, (), interval, check=check, inputs=inputs)) if active else model
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """An attention of our own, [batch, tokens, heads, dim] -> [batch, queries, heads * dim]: on the backend ComfyUI was started with, past all editors
+    and overrides, which know the model's attentions only. With few keys Sage can give NaN, so the host is told to be exact, as it tells itself."""
+    return optimized_attention(*(x.flatten(2) for x in (q, k, v)), heads=q.shape[2], low_precision_attention=False)
+
+
+def _install(model, editor: Editor):
     model = model.clone()
     for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, _around_run), (WrappersMP.DIFFUSION_MODEL, _around_call)):
         if wrapper not in model.get_wrappers(kind, "semantic_video"):
             model.add_wrapper_with_key(kind, "semantic_video", wrapper)
     options = model.model_options["transformer_options"]
-    options[EDITORS] = (*options.get(EDITORS, ()), Editor(name, edit, tuple(sites), interval, splits, check))
+    options[EDITORS] = (*options.get(EDITORS, ()), editor)
     return model
 
 
@@ -107,9 +125,14 @@ def _around_call(executor, *args, **kwargs):
     acting = {e.name: e for e in options[EDITORS] if forward and forward.within(e.interval)}
     if not acting:
         return executor(*args, **kwargs)
-    editors = sorted(acting.values(), key=lambda editor: not editor.splits)  # innermost first
+    for editor in acting.values():
+        if editor.inputs:
+            bound.arguments.update(editor.inputs(forward))
+            forward.run.fired.add(editor.name)
     # No editors further in: a host that came to list this wrapper twice must not apply them twice.
-    bound.arguments["transformer_options"] = {**options, EDITORS: (), OVERRIDE: _override(forward, editors, options.get(OVERRIDE))}
+    bound.arguments["transformer_options"] = inner = {**options, EDITORS: ()}
+    if editors := sorted((e for e in acting.values() if e.sites), key=lambda editor: not editor.splits):  # innermost first
+        inner[OVERRIDE] = _override(forward, editors, options.get(OVERRIDE))
     return executor(*bound.args[1:], **bound.kwargs)
 
 

@@ -23,12 +23,13 @@ RUN = "semantic_video_run"
 class Run:
     """One sampling run: what is known before its first step, and which editors have come to act since.
 
-    frames: latent frames that one model call sees (a context window, where the host cuts the clip into such).
-    conds: names of what conditionings carry for the model beside their text.
+    clip: latent frames of the whole clip; frames: those that one model call sees (a context window, where the host cuts the clip into such).
+    conds: names of what conditionings carry beside their text, for the model or for the host to make its inputs of.
     A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
     """
     model_sampling: object = None
     sigmas: list[float] = field(default_factory=list)
+    clip: int = 0
     frames: int = 0
     conds: set[str] = field(default_factory=set)
     fired: set[str] = field(default_factory=set)
@@ -43,12 +44,12 @@ class Run:
     def of(cls, guider, noise: torch.Tensor, sigmas: torch.Tensor) -> "Run":
         if noise.ndim != 5:
             raise ValueError(f"latent_image: shape {tuple(noise.shape)} is not a video latent. Connect one of shape [batch, channels, frames, height, width].")
-        frames = noise.shape[2]
+        clip = frames = noise.shape[2]
         windows = guider.model_options.get("context_handler")
         if windows is not None and getattr(windows, "dim", None) == 2:
             frames = min(frames, windows.context_length + int(getattr(windows, "causal_window_fix", False)))
-        conds = {name for entries in guider.conds.values() for entry in entries or () for name in entry.get("model_conds", {})}
-        return cls(guider.model_patcher.get_model_object("model_sampling"), sigmas.tolist(), frames, conds)
+        conds = {name for entries in guider.conds.values() for entry in entries or () for name in (*entry, *entry.get("model_conds", {}))}
+        return cls(guider.model_patcher.get_model_object("model_sampling"), sigmas.tolist(), clip, frames, conds)
 
 
 @dataclass(eq=False)

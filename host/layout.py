@@ -27,8 +27,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Site:
-    """One attention of the model. block counts through the whole model (Hunyuan's single blocks follow its double ones)."""
+    """One attention of the model. block counts through the whole model (Hunyuan's single blocks follow its double ones).
+
+    stream: "side" are VACE's own blocks, which bear the number of the block that they follow.
+    """
     kind: SiteKind
     block: int
     blocks: int
-    stream: Literal["double", "single"] = "double"
+    stream: Literal["double", "single", "side"] = "double"

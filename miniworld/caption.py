@@ -7,6 +7,7 @@
 `describe` says exactly the facts it is given and `parse` is its inverse: parse(describe(facts)) == facts.
 """
 import re
+from dataclasses import replace
 from random import Random
 
 from .scene import BACKGROUNDS, COLOURS, DIAGONALS, Facts, Scene, ThingFacts, facts_of
@@ -66,14 +67,16 @@ def describe(facts: Facts, rng: Random | None = None) -> str:
     return " ".join(filter(None, said))
 
 
-def caption(scene: Scene, seed: int | Random | None = None, drop: float = 0.0) -> str:
-    """A full caption of `scene`. seed None: plain words; drop: chance (needs a seed) that a size or the background goes unsaid."""
+def caption(scene: Scene, seed: int | Random | None = None, drop: float = 0.0, motion: bool = True) -> str:
+    """A full caption of `scene`. seed None: plain words; drop: chance (needs a seed) that a size or the background goes unsaid; motion
+    False: what the subject does goes unsaid, as where a reference clip is to show it."""
     rng = Random(seed) if isinstance(seed, int) else seed
     facts = facts_of(scene)
+    if not motion:
+        facts = replace(facts, things=(replace(facts.things[0], motion=None, heading="", to_colour=""), *facts.things[1:]))
     if rng and drop:
-        things = tuple(ThingFacts(t.shape, t.colour, None if rng.random() < drop else t.size, t.motion, t.heading, t.to_colour)
-                       for t in facts.things)
-        facts = Facts(things, facts.relation, None if rng.random() < drop else facts.background)
+        things = tuple(replace(t, size=None if rng.random() < drop else t.size) for t in facts.things)
+        facts = replace(facts, things=things, background=None if rng.random() < drop else facts.background)
     return describe(facts, rng)
 
 

@@ -8,9 +8,10 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..host.clip import ACTIVATIONS, join_clip, load_clip
+from ..host.clip_loading import ACTIVATIONS, join_clip, load_clip
 from ..kernels.clip_mask import Fit, Fusion
 from ..kernels.visual_prompt import Style, crop, paint, region, stretched
+from ..patches.clip_features import encode
 from ..patches.spatial_mask import SpatialMask, find, phrases_of, preview
 
 CATEGORY = "semantic video/spatial prompt"
@@ -175,3 +176,22 @@ class VisualPromptNode(io.ComfyNode):
         masks = mask.expand(len(frames), -1, -1)  # painted one by one, or a clip's blur is held several times over
         painted = torch.cat([paint(f[None], m[None], style, strength, feather, grey_level, blur, ink, line_width, threshold) for f, m in zip(frames, masks)])
         return io.NodeOutput(torch.cat((painted, image[..., 3:]), dim=-1) if image.shape[-1] == 4 else painted)
+
+
+class CLIPImageFeaturesNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SemVidCLIPImageFeatures",
+            display_name="CLIP Image Features",
+            category=CATEGORY,
+            description="What CLIP sees in a picture, as CLIP Vision Encode gives it, but from the CLIP of this pack, and always of the whole picture.",
+            search_aliases=["clip vision encode"],
+            inputs=[Clip.Input("clip", tooltip="From CLIP Loader (both towers) or CLIP from Host Models."),
+                    io.Image.Input("image", tooltip="A picture, or the frames of a clip, squashed to CLIP's square. Transparency is ignored.")],
+            outputs=[io.ClipVisionOutput.Output(display_name="clip_vision_output", tooltip="For SSG Adapter Apply, or any node that takes CLIP vision.")],
+        )
+
+    @classmethod
+    def execute(cls, clip, image) -> io.NodeOutput:
+        return io.NodeOutput(encode(clip, rgb("image", image)))

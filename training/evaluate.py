@@ -8,6 +8,8 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from ..host.reference import carrying
+from ..kernels.video_prompt import LATENT, TEXT
 from ..miniworld.caption import caption, parse
 from ..miniworld.contact_sheet import grid
 from ..miniworld.oracle import judge
@@ -34,12 +36,16 @@ def image_conditioning(vae, first: Tensor) -> dict[str, Tensor]:
     return {"concat_latent_image": image, "concat_mask": mask}
 
 
-def sample(model, vae, clip, captions: list[str], seed: int = 0, first: Tensor | None = None, steps: int = STEPS, cfg: float = CFG) -> Tensor:
-    """Clips [n, 21, 64, 64, 3], 0..1, of n captions, sampled together."""
+def sample(model, vae, clip, captions: list[str], seed: int = 0, first: Tensor | None = None, steps: int = STEPS, cfg: float = CFG,
+           references: tuple[Tensor, list[str]] | None = None) -> Tensor:
+    """Clips [n, 21, 64, 64, 3], 0..1, of n captions, sampled together. references: latents [n, 36, 6, 8, 8] and captions, as VAP Reference attaches."""
     extra = {} if first is None else image_conditioning(vae, first)
     shape = (len(captions), 16, (FRAMES + 3) // 4, 8, 8)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     positive, negative = ([[encode_text(clip, texts), dict(extra)]] for texts in (captions, [""] * len(captions)))
+    if references:
+        positive, negative = (carrying(cond, {LATENT: references[0]}, {TEXT: encode_text(clip, texts)})
+                              for cond, texts in ((positive, references[1]), (negative, [""] * len(captions))))
     latents = comfy.sample.sample(model, noise, steps, cfg, "euler", "simple", positive, negative, torch.zeros(shape), seed=seed, disable_pbar=True)
     return torch.cat([vae.decode(latent[None]) for latent in latents]).reshape(len(captions), FRAMES, 64, 64, 3).float()
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ..miniworld.render import render
 from ..miniworld.scene import Scene, sample_scene
 from .loop import atomic_save
+from .mini_vae import quick_norms
 
 SHARD = 64
 TWO_OBJECTS = 0.4  # share of scenes with two objects
@@ -29,8 +30,8 @@ def scene_number(seed: int, index: int, split: str = "train") -> Scene:
 
 def encode(vae, video: Tensor) -> Tensor:
     """Latents as the DiT sees them [batch, 16, latent time, height, width], of video [batch, 3, time, height, width], -1..1."""
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        return Wan21().process_in(vae.encode(video).float())
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), quick_norms():
+        return Wan21().process_in(vae.encode(video.contiguous(memory_format=torch.channels_last_3d)).float())
 
 
 def decode(vae, latents: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """Mini T2V and I2V: the host's WanModel at width 160, trained by flow matching on cached latents of rendered scenes.
 
     x_s = (1 - s) x0 + s eps        s = shift u / (1 + (shift - 1) u), u uniform: as the host's sampler visits it, shift 8
-    loss = mean(w |f(x_s, 1000 s, text) - (eps - x0)|^2)        w = 4 where an object is, else 1
+    loss = mean(w |f(x_s, 1000 s, text) - (eps - x0)|^2)        w = 1 + 3 (1 - s) where an object is, else 1
+
+Objects count more as the noise goes: in pure noise, where nobody can know their place, a weight that knows it would teach to paint them everywhere.
 
 The I2V model (Wan 2.2 style: 36 input channels, no CLIP branch) gets [x_s, 4 x mask, image latents] and starts from the T2V weights with
 zeros for the new channels. mask: 1 where the frame is given; image latents: of the first frame followed by gray, as WanImageToVideo makes it.
@@ -23,7 +25,7 @@ from .evaluate import held_out_scores
 from .latents import Latents, fill, folder_of
 from .loop import Plan, State, atomic_save, train
 
-CONFIG = dict(dim=160, ffn_dim=448, num_heads=5, num_layers=6, freq_dim=256, out_dim=16, text_dim=mini_clip.CONFIG["text_cfg"]["width"])
+CONFIG = dict(dim=160, ffn_dim=320, num_heads=5, num_layers=6, freq_dim=256, out_dim=16, text_dim=mini_clip.CONFIG["text_cfg"]["width"])
 SHIFT = 8.0
 OBJECT_WEIGHT = 4.0
 CAPTION_DROPOUT = 0.1
@@ -98,7 +100,7 @@ def make_loss(model: WanModel, clip, latents: Latents, plan: Plan):
         with torch.autocast("cpu", torch.bfloat16):
             velocity = model(x, s.flatten() * 1000, text)
         error = (velocity.float() - (noise - x0)).square().mean(1, keepdim=True)
-        weight = 1 + (OBJECT_WEIGHT - 1) * batch["cover"]
+        weight = 1 + (OBJECT_WEIGHT - 1) * (1 - s) * batch["cover"]
         objects = (error * batch["cover"]).sum() / batch["cover"].sum()
         return {"loss": (error * weight).sum() / weight.sum(), "objects": objects}
     return loss_of

@@ -1,7 +1,8 @@
-"""python run.py train mini-vae | mini-clip | mini-t2v | mini-i2v: the mini model family of MiniWorld, through the host's own modules.
+"""python run.py train mini-vae | mini-clip | mini-t2v | mini-i2v | video-prompt | ssg-adapter: the mini model family of MiniWorld, through the host's own modules.
 
 Each can be stopped and continued (--resume) and leaves in OUT a safetensors file that ComfyUI's loaders read, with the command, the seed, the
-steps and the held-out scores in its metadata. Order: mini-vae and mini-clip first, then mini-t2v, then mini-i2v, which starts from mini-t2v.
+steps and the held-out scores in its metadata. Order: mini-vae and mini-clip first, then mini-t2v, then mini-i2v, which starts from mini-t2v, then
+video-prompt, the Video-As-Prompt expert beside mini-i2v, or ssg-adapter, the SSG Adapter beside mini-t2v.
 """
 import argparse
 import json
@@ -10,13 +11,17 @@ from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+WEIGHTS = ROOT / "miniworld" / "weights"
 MODELS = {  # name -> module, minutes, batch, rate
     "mini-vae": ("mini_vae", 60.0, 8, 3e-3),
     "mini-clip": ("clip_training", 15.0, 96, 1e-3),
     "mini-latents": ("mini_dit", 0.0, 16, 0.0),
     "mini-t2v": ("mini_dit", 60.0, 24, 2e-3),
     "mini-i2v": ("mini_dit", 30.0, 24, 1e-3),
+    "video-prompt": ("video_prompt", 15.0, 24, 8e-3),
+    "ssg-adapter": ("ssg_adapter", 12.0, 24, 8e-3),
 }
+OWN_EXPERT = ("own_expert", 60.0, 1, 5e-5)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,21 +30,58 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--minutes", type=float, help="train so long (default: its own, unless --steps is given)")
     options.add_argument("--steps", type=int, help="train so many steps")
     options.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
-    options.add_argument("--out", type=Path, default=ROOT / "miniworld" / "weights", help="folder of the finished files")
+    options.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the finished files")
     options.add_argument("--cache", type=Path, default=ROOT / ".cache" / "training", help="folder of checkpoints, latents and plots")
     options.add_argument("--batch", type=int, help="clips (or pictures) a step")
     options.add_argument("--rate", type=float, help="highest learning rate")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--held-out", type=int, default=200, help="held-out scenes to score on")
-    options.add_argument("--scenes", type=int, default=40000, help="distinct scenes to train the DiTs on (mini-latents only encodes them)")
+    options.add_argument("--scenes", type=int, default=40000, help="distinct scenes to train the DiTs on (mini-latents only encodes them), or pairs")
     options.add_argument("--export-minutes", type=float, help="also write the finished file so often")
+    adapter = options.add_argument_group("ssg-adapter")
+    adapter.add_argument("--rank", type=int, help="of the keys and values of each block: higher learns more and takes more parameters")
+    adapter.add_argument("--token-width", type=int, help="channels of the prompted image's tokens")
+    adapter.add_argument("--blocks", help="blocks with a branch, such as 0,2,4 (default: all)")
+    adapter.add_argument("--spatial", choices=("rope", "none"), help="whether what the image shows somewhere is looked for there")
+    own = options.add_argument_group("an expert of your own", "video-prompt beside a Wan I2V of 36 input channels, on your clips instead of MiniWorld")
+    own.add_argument("--pairs", type=Path, help="folder with a folder for each pair: reference.mp4, target.mp4, reference.txt, target.txt")
+    own.add_argument("--backbone", type=Path, help="the I2V model's file, under ComfyUI's names")
+    own.add_argument("--vae", type=Path, help="file of the Wan 2.1 VAE")
+    own.add_argument("--text-encoder", type=Path, help="file that the backbone's CLIP Loader takes")
+    own.add_argument("--clip-vision", type=Path, help="file that its CLIP Vision Loader takes, for backbones with an image branch")
+    own.add_argument("--layers", default="0,4,8", help="blocks of the backbone that get an expert")
+    own.add_argument("--size", type=int, nargs=2, default=[832, 480], metavar=("WIDTH", "HEIGHT"), help="both clips are stretched to it")
+    own.add_argument("--length", type=int, default=49, help="frames taken evenly from each clip, 4 n + 1")
     return options
+
+
+def own_files(chosen: argparse.Namespace):
+    """What --pairs needs beside it. ValueError, naming the flag, for what is missing."""
+    from .own_expert import Files
+    if chosen.model != "video-prompt":
+        raise ValueError(f"--pairs: is for video-prompt, not for {chosen.model}.")
+    if absent := [name for name in ("backbone", "vae", "text_encoder") if getattr(chosen, name) is None]:
+        raise ValueError(f"--pairs: also give {', '.join('--' + name.replace('_', '-') for name in absent)}.")
+    if chosen.out == WEIGHTS:
+        raise ValueError("--pairs: also give --out, the folder for your expert.")
+    layers = tuple(int(part) if part.strip().isdigit() else -1 for part in chosen.layers.split(","))
+    return Files(chosen.backbone, chosen.vae, chosen.text_encoder, chosen.pairs, layers, chosen.clip_vision, tuple(chosen.size), chosen.length)
+
+
+def adapter_options(chosen: argparse.Namespace) -> dict:
+    """What ssg-adapter is told beside the plan. ValueError, naming the flag, for what another model does not take."""
+    given = {name: value for name in ("rank", "token_width", "blocks", "spatial") if (value := getattr(chosen, name)) is not None}
+    if given and chosen.model != "ssg-adapter":
+        raise ValueError(f"--{next(iter(given)).replace('_', '-')}: is for ssg-adapter, not for {chosen.model}.")
+    if "blocks" in given:
+        given["blocks"] = tuple(int(part) if part.strip().isdigit() else -1 for part in given["blocks"].split(","))
+    return given
 
 
 def main(arguments: list[str]) -> int:
     """Trains as the command line says; ComfyUI is on the path by then (cli/train.py)."""
     chosen = parser().parse_args(arguments)
-    module, minutes, batch, rate = MODELS[chosen.model]
+    module, minutes, batch, rate = OWN_EXPERT if chosen.pairs else MODELS[chosen.model]
     import comfy.model_management
     comfy.model_management.in_training = True  # hosts that fuse RoPE have no backward pass for it
     from .loop import Plan
@@ -53,7 +95,8 @@ def main(arguments: list[str]) -> int:
                                         "host": comfy_version(), "held_out": scores}), "format": "pt"}
 
     chosen.out.mkdir(parents=True, exist_ok=True)
-    scores = import_module(f".{module}", __package__).run(plan, chosen.out, describe)
+    chosen.cache.mkdir(parents=True, exist_ok=True)
+    scores = import_module(f".{module}", __package__).run(plan, chosen.out, describe, *([own_files(chosen)] if chosen.pairs else []), **adapter_options(chosen))
     print(json.dumps({chosen.model: scores}))
     return 0
 

@@ -5,29 +5,60 @@ statistics the host assumes of Wan latents, the encoder is frozen (so that the D
 
     loss = mean(w |x' - x|) + mean(w (x' - x)^2) + beta KL(q(z|x), N(0, 1))        w: objects count more than background
 """
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from comfy.latent_formats import Wan21
-from comfy.ldm.wan.vae import Resample, ResidualBlock, WanVAE
+from comfy.ldm.wan.vae import Resample, ResidualBlock, RMS_norm, WanVAE
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..miniworld.caption import caption
+from ..miniworld.oracle import judge
 from ..miniworld.render import render
 from ..miniworld.scene import sample_scenes
 from .data import rng_of, video_batch
 from .loop import Plan, State, atomic_save, train
 
 WIDTH = 16
-KL_WEIGHT = 1e-3
-ENCODER_SHARE = 0.5  # of the time, for the phase in which the encoder learns too
+KL_WEIGHT = 5e-4
+ENCODER_SHARE = 0.6  # of the time, for the phase in which the encoder learns too
 LATENT_NOISE = 0.05  # in the second phase, relative to the latents' deviation: samplers are not exact
 
 
 def build(width: int = WIDTH) -> WanVAE:
     """The host's module with the configuration its VAELoader infers."""
     return WanVAE(dim=width, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[], temperal_downsample=[False, True, True])
+
+
+class Normalise(torch.autograd.Function):
+    """x / |x| over channels (dim 1), times gain: the host's RMS_norm with its own backward pass, which saves a quarter of a step on a CPU."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, gain: Tensor) -> Tensor:
+        inverse = x.float().square().sum(1, keepdim=True).add_(1e-12).rsqrt_().to(x.dtype)
+        unit = x * inverse
+        ctx.save_for_backward(unit, inverse, gain)
+        return unit * gain
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        unit, inverse, gain = ctx.saved_tensors
+        of_gain = (grad * unit).sum([i for i in range(grad.ndim) if i != 1]).view_as(gain)
+        of_unit = grad * gain
+        return (of_unit - unit * (of_unit * unit).sum(1, keepdim=True)) * inverse, of_gain
+
+
+@contextmanager
+def quick_norms():
+    """The host's norms are `Normalise` within."""
+    original, RMS_norm.forward = RMS_norm.forward, lambda self, x: Normalise.apply(x, self.gamma.to(x.dtype) * self.scale)
+    try:
+        yield
+    finally:
+        RMS_norm.forward = original
 
 
 @torch.no_grad()
@@ -75,7 +106,7 @@ def reconstruction_loss(out: Tensor, video: Tensor, weight: Tensor) -> Tensor:
 
 def schedule(rng, phase: str, done: float, batch: int) -> tuple[int, int, int]:
     """(clips, frames, side) of a batch: pictures first, then clips. Without long ones colours drift after the frames seen in training."""
-    if phase == "encoder" and done < 0.2:
+    if phase == "encoder" and done < 0.15:
         return 4 * batch, 1, 32
     short, long = [(batch, 5, 32), (batch // 4, 5, 64)], [(batch // 2, 21, 32), (batch // 4, 13, 64), (batch // 8, 21, 64)]
     choices = [*short, *long] if phase == "encoder" and done < 0.5 else [(4 * batch, 1, 32), short[0], *long, long[0]]
@@ -90,7 +121,7 @@ def make_loss(vae: WanVAE, plan: Plan, phase: str):
     def loss_of(step: int, done: float) -> dict[str, Tensor]:
         rng = rng_of(plan.seed, step, len(phase))
         batch = video_batch(rng, *schedule(rng, phase, done, plan.batch))
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16), quick_norms():
             if phase == "encoder":
                 mean, log_variance = (x.float() for x in encode(vae, batch.video))
                 kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
@@ -133,17 +164,20 @@ def _videos(scenes, batch: int, frames: int = 21):
 
 @torch.no_grad()
 def held_out_scores(vae: WanVAE, clips: int = 200) -> dict[str, float]:
-    """PSNR in dB of whole 21-frame clips of held-out scenes: mean over clips, the 5th percentile, and over the objects' pixels alone."""
-    scores, objects = [], []
+    """PSNR in dB of whole 21-frame clips of held-out scenes: mean over clips, the 5th percentile, and over the objects' pixels alone; and the
+    share of objects that the oracle still reads, a bound on what a model that works in these latents can show."""
+    scores, objects, legible = [], [], []
     scenes = sample_scenes(clips, 1234, "heldout")
     for i, video in enumerate(_videos(scenes, 8)):
-        error = (vae.decode(vae.encode(video)).clamp(-1, 1) - video).div(2).square().mean(1)
+        decoded = vae.decode(vae.encode(video)).clamp(-1, 1)
+        legible += [judge(frames, caption(scene))["object"] for scene, frames in zip(scenes[8 * i:], (decoded.movedim(1, -1) + 1) / 2)]
+        error = (decoded - video).div(2).square().mean(1)
         mask = render(scenes[8 * i:8 * i + 8]).masks.amax(1)
         scores.append(-10 * error.flatten(1).mean(1).log10())
         objects.append((error * mask).flatten(1).sum(1) / mask.flatten(1).sum(1))
     scores = torch.cat(scores)
     return {"clips": clips, "psnr_db": round(float(scores.mean()), 2), "psnr_db_p5": round(float(scores.quantile(0.05)), 2),
-            "psnr_db_objects": round(float(-10 * torch.cat(objects).mean().log10()), 2)}
+            "psnr_db_objects": round(float(-10 * torch.cat(objects).mean().log10()), 2), "object": round(sum(legible) / clips, 3)}
 
 
 def export(weights: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

@@ -1,4 +1,7 @@
-"""What differs between the video models. A family module has NAME, LATENT_FRAMES, accepts, blocks, layout and site; techniques never look inside."""
+"""What differs between the video models.
+
+A family module has NAME, SUPPORTED, accepts, blocks, width_heads, trained_frames, layout and site; techniques never look inside.
+"""
 from types import ModuleType
 
 from torch import nn

@@ -21,6 +21,10 @@ def blocks(module: nn.Module) -> int:
     return len(module.double_blocks) + len(module.single_blocks)
 
 
+def width_heads(module: nn.Module) -> tuple[int, int]:
+    return module.hidden_size, module.num_heads
+
+
 def trained_frames(module: nn.Module) -> int:
     """Latent frames of the clips it was trained on: 129 frames."""
     return 33

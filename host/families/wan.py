@@ -22,6 +22,10 @@ def blocks(module: nn.Module) -> int:
     return len(module.blocks)
 
 
+def width_heads(module: nn.Module) -> tuple[int, int]:
+    return module.dim, module.num_heads
+
+
 def trained_frames(module: nn.Module) -> int:
     """Latent frames of the clips it was trained on: 81 frames, or 121 for the 48-channel 5B model."""
     return 31 if module.out_dim == 48 else 21
@@ -57,4 +61,5 @@ def site(module: nn.Module, options: dict, layout: Layout, queries: int, keys: i
         return None
     start = ORDER.index(previous.kind) + 1 if previous else 0
     kind = min(fits, key=lambda kind: (ORDER.index(kind) - start) % len(ORDER))
-    return Site(kind, options["block_index"], blocks(module))
+    again = previous is not None and previous.block == options["block_index"] and (previous.stream == "side" or previous.kind == "text")
+    return Site(kind, options["block_index"], blocks(module), "side" if again and hasattr(module, "vace_blocks") else "double")

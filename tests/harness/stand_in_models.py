@@ -29,6 +29,12 @@ def on_toys(api: dict, **changes) -> dict:
                 node["class_type"], node["inputs"] = "ToyCLIPVisionEncode", {"image": inputs["image"]}
             case "SemVidVAPExpertLoader" | "SemVidVAPSaveExpert":
                 inputs["expert_name"] = "toy_expert.safetensors"
+            case "SemVidSSGAdapterLoader":
+                inputs["adapter_name"] = "toy_adapter.safetensors"
+            case "SemVidCLIPLoader":
+                inputs["clip_name"] = "mini_clip.safetensors"
+            case "SemVidCLIPSpatialMask":
+                inputs["text"] = "a red square"  # words that MiniWorld's CLIP knows
             case "CLIPTextEncode":
                 node["class_type"], node["inputs"] = "ToyTextEncode", {"text": inputs["text"]}
     for node_id, inputs in changes.items():
@@ -38,8 +44,9 @@ def on_toys(api: dict, **changes) -> dict:
 
 def write_toys(models: Path) -> None:
     """The toys of all shipped workflows, into a ComfyUI models folder. Import after ComfyUI is on sys.path."""
-    from .toy import write_toy, write_toy_expert, write_toy_vae
+    from .toy import write_toy, write_toy_adapter, write_toy_expert, write_toy_vae
     for toy in MODELS.values():
         write_toy(toy, models / "diffusion_models" / f"{toy}.safetensors")
     write_toy_vae(models / "vae" / "toy_vae.safetensors")
     write_toy_expert(models / "model_patches" / "toy_expert.safetensors")
+    write_toy_adapter(models / "model_patches" / "toy_adapter.safetensors")

@@ -10,6 +10,8 @@ from comfy.ldm.wan.model import CameraWanModel, VaceWanModel, WanModel
 from comfy.ldm.wan.vae import WanVAE
 from safetensors.torch import save_file
 
+from ...kernels.ssg_adapter import Spec, SSGAdapter
+
 TEXT_DIM = 32
 WAN = dict(dim=48, ffn_dim=96, num_heads=2, num_layers=4, text_dim=TEXT_DIM, freq_dim=256, in_dim=16, out_dim=16)
 HUNYUAN = dict(in_channels=16, out_channels=16, vec_in_dim=768, context_in_dim=TEXT_DIM, hidden_size=128, mlp_ratio=4.0, num_heads=1,
@@ -79,6 +81,18 @@ def write_toy_expert(path: Path, seed: int = 1) -> Path:
     randomize(module, seed)
     weights = {key: value.contiguous() for key, value in module.state_dict().items() if not key.startswith("head.")}
     save_file(weights, path, {"layers": "0,2", "config": json.dumps({"transformer": {"num_heads": config["num_heads"], "text_dim": TEXT_DIM}})})
+    return path
+
+
+def write_toy_adapter(path: Path, name: str = "wan-t2v", seed: int = 2, **changes) -> Path:
+    """An SSG Adapter for the toy, as if trained, on features like ViT-H's."""
+    config = TOYS[name].config
+    wan = name.startswith("wan")
+    spec = Spec(**{"family": "wan" if wan else "hunyuan", "width": config["dim" if wan else "hidden_size"], "heads": config["num_heads"], "blocks": (0, 3),
+                   "rank": 4, "token_width": 16} | changes)
+    adapter = SSGAdapter(spec)
+    randomize(adapter, seed)
+    save_file(adapter.state_dict(), path, spec.metadata)
     return path
 
 

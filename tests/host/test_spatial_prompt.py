@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from semantic_video.host.clip import clip_words, join_clip, load_clip
+from semantic_video.host.clip_loading import clip_words, join_clip, load_clip
 from semantic_video.kernels.clip_mask import class_terms, merge, text_map, zscore
-from semantic_video.nodes.spatial_prompt import CLIPFromHostNode, CLIPLoaderNode, CLIPSpatialMaskNode, VisualPromptNode
+from semantic_video.nodes.spatial_prompt import CLIPFromHostNode, CLIPImageFeaturesNode, CLIPLoaderNode, CLIPSpatialMaskNode, VisualPromptNode
 from semantic_video.patches.spatial_mask import SpatialMask, find
 from semantic_video.tests.harness.toy import randomize
 from semantic_video.tests.kernels.test_clip_mask import CASE, SETTINGS, SHAPES, drawn, golden, weight
@@ -137,9 +137,44 @@ def host_objects(weights, **vision):
     return eye, text
 
 
+# ---- features
+
+def test_image_features_are_clip_vision_encode_s(clip, open_clip_weights):
+    eye, _ = host_objects(open_clip_weights[1])
+    image = (frames(3) * 255).round() / 255  # the host rounds
+    own, host = CLIPImageFeaturesNode.execute(clip, image).args[0], eye.encode_image(image, crop=False)
+    for name in ("penultimate_hidden_states", "last_hidden_state", "image_embeds"):
+        torch.testing.assert_close(own[name], host[name], rtol=1e-4, atol=1e-4)
+    assert own.penultimate_hidden_states.shape == (3, 37, 64)
+    assert own.image_sizes == list(map(tuple, host.image_sizes))
+    assert own.mm_projected is None
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (17, 30, 20, 4), (1, 30, 20, 1), (1, 7680, 1080, 3)], ids=str)
+def test_image_features_of_any_picture(clip, shape):
+    image = torch.rand(shape)
+    features = CLIPImageFeaturesNode.execute(clip, image).args[0].penultimate_hidden_states
+    assert features.shape == (shape[0], 37, 64)
+    assert torch.isfinite(features).all()
+    if shape[-1] == 4:
+        torch.testing.assert_close(CLIPImageFeaturesNode.execute(clip, image[..., :3]).args[0].penultimate_hidden_states, features)
+    sides = torch.cat([torch.zeros(1, 48, 24, 3), torch.ones(1, 48, 48, 3), torch.zeros(1, 48, 24, 3)], dim=2)
+    assert not torch.allclose(CLIPImageFeaturesNode.execute(clip, sides).args[0].image_embeds, CLIPImageFeaturesNode.execute(clip, sides[:, :, 24:72]).args[0]
+                              .image_embeds, atol=1e-2), "the sides are seen"
+
+
+def test_image_features_refuse_what_is_no_picture(clip, tmp_path, open_clip_weights):
+    for image, message in ((frames()[:0], "image: shape"), (frames() / 0, "image: contains NaN"), (frames()[0], "image: shape")):
+        with pytest.raises(ValueError, match=message):
+            CLIPImageFeaturesNode.execute(clip, image)
+    broken = open_clip_weights[1] | {"visual.ln_post.bias": torch.full((64,), float("inf"))}
+    with pytest.raises(ValueError, match="its image embedding is NaN or infinite"):
+        CLIPImageFeaturesNode.execute(load_clip(write(tmp_path, broken)), frames())
+
+
 # ---- settings
 
-@pytest.mark.parametrize("node", [CLIPLoaderNode, CLIPFromHostNode, CLIPSpatialMaskNode, VisualPromptNode])
+@pytest.mark.parametrize("node", [CLIPLoaderNode, CLIPFromHostNode, CLIPSpatialMaskNode, VisualPromptNode, CLIPImageFeaturesNode])
 def test_every_widget_says_what_it_does(node):
     schema = node.GET_SCHEMA()
     assert schema.node_id.startswith("SemVid")

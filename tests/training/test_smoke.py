@@ -17,10 +17,10 @@ from semantic_video.training.mini_family import main
 def trained(tmp_path_factory):
     """trained(model) -> its file, after a few steps; each model is trained once, those it builds on first."""
     base = tmp_path_factory.mktemp("training")
-    needs = {"mini-t2v": ("mini-vae", "mini-clip"), "mini-i2v": ("mini-t2v",)}
+    needs = {"mini-t2v": ("mini-vae", "mini-clip"), "mini-i2v": ("mini-t2v",), "video-prompt": ("mini-i2v",)}
 
     def get(name: str, *more: str):
-        path = base / "weights" / f"{name.replace('-', '_')}.safetensors"
+        path = base / "weights" / f"{'mini_vap_expert' if name == 'video-prompt' else name.replace('-', '_')}.safetensors"
         if not path.exists() or more:
             for other in needs.get(name, ()):
                 get(other)
@@ -39,7 +39,7 @@ def metadata(path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name, curve", [("mini-vae", "mini-vae-encoder"), ("mini-clip", "mini-clip-both"), ("mini-t2v", "mini-t2v"),
-                                         ("mini-i2v", "mini-i2v")])
+                                         ("mini-i2v", "mini-i2v"), ("video-prompt", "video-prompt")])
 def test_loss_falls_and_file_says_how_it_was_made(trained, name, curve):
     facts = json.loads(metadata(trained(name))["training"])
     assert facts["command"].startswith(f"python run.py train {name}") and facts["steps"] >= 20 and facts["held_out"]
@@ -60,6 +60,50 @@ def test_the_host_loads_the_video_models(trained, name, channels):
     model = comfy.sd.load_diffusion_model(str(trained(name)))
     assert model.model.diffusion_model.patch_embedding.weight.shape[1] == channels
     assert model.model.diffusion_model.num_heads == 5
+
+
+def test_the_expert_loader_loads_the_expert(trained, monkeypatch):
+    import folder_paths
+
+    from semantic_video.nodes.video_prompt import VAPApplyNode, VAPExpertLoaderNode
+    from semantic_video.patches.video_prompt_expert import layers_of
+    path = trained("video-prompt")
+    monkeypatch.setattr(folder_paths, "get_full_path_or_raise", lambda folder, name: str(path.parent / name))
+    [expert] = VAPExpertLoaderNode.execute(path.name, "default").args
+    assert layers_of(expert) == (0, 2, 4)
+    assert expert.model.diffusion_model.num_heads == 5
+    assert path.stat().st_size < 2.2e6
+    [model] = VAPApplyNode.execute(comfy.sd.load_diffusion_model(str(trained("mini-i2v"))), expert, "whole reference", 1.0, 0.0, 1.0).args
+    assert model.get_additional_models_with_key("video_prompt")
+
+
+def test_an_expert_of_one_s_own(trained, tmp_path):
+    """Two pairs of clips on disk, of another size and length than MiniWorld's, beside the mini I2V as the backbone."""
+    from semantic_video.cli.media import write_video
+    from semantic_video.miniworld.caption import caption
+    from semantic_video.miniworld.render import render
+    from semantic_video.miniworld.scene import sample_pair
+    from semantic_video.patches.video_prompt_expert import layers_of, load_expert
+    for seed in (0, 1):
+        folder = tmp_path / "pairs" / f"{seed}"
+        folder.mkdir(parents=True)
+        for name, scene in zip(("reference", "target"), sample_pair(seed)):
+            write_video(folder / f"{name}.mp4", render([scene], 12, 48).frames[0])
+            (folder / f"{name}.txt").write_text(caption(scene) + "\n")
+    weights = trained("mini-i2v").parent
+    files = ["--backbone", str(weights / "mini_i2v.safetensors"), "--vae", str(weights / "mini_vae.safetensors"),
+             "--text-encoder", str(weights / "mini_clip.safetensors"), "--layers", "1,5", "--size", "64", "32", "--length", "9"]
+    command = ["video-prompt", "--pairs", str(tmp_path / "pairs"), "--steps", "20", "--batch", "2", "--rate", "1e-3", "--cache", str(tmp_path)]
+    with pytest.raises(ValueError, match="--pairs: also give --backbone, --vae, --text-encoder"):
+        main([*command, "--out", str(tmp_path)])
+    main([*command, *files, "--out", str(tmp_path / "mine")])
+    path = tmp_path / "mine" / "vap_expert.safetensors"
+    assert layers_of(load_expert(path)) == (1, 5)
+    losses = [value for _, value in json.loads(metadata(tmp_path / "video-prompt-own.safetensors")["state"])["curves"]["loss"]]
+    assert len(losses) == 2 and json.loads(metadata(path)["training"])["steps"] == 20
+    (tmp_path / "pairs" / "1" / "target.txt").unlink()
+    with pytest.raises(ValueError, match=r"pairs.1: target\.txt missing"):
+        main([*command, *files, "--out", str(tmp_path / "mine")])
 
 
 def test_text_is_padded_with_zeros_and_strange_words_are_named(trained):

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from semantic_video.cli import mini
+from semantic_video.cli.demo import pair_shots, pairs, write_pair_files
 from semantic_video.cli.media import read_video, write_video
 from semantic_video.cli.server import WorkflowError
 from semantic_video.miniworld.caption import caption
@@ -12,6 +13,7 @@ from semantic_video.miniworld.render import render
 from semantic_video.miniworld.scene import sample_scene, sample_scenes
 
 needs_t2v = pytest.mark.skipif(not mini.has("vae", "clip", "t2v"), reason="the mini T2V is not trained yet")
+needs_expert = pytest.mark.skipif(not mini.has("vae", "clip", "i2v", "vap_expert"), reason="the mini expert is not trained yet")
 needs_i2v = pytest.mark.skipif(not mini.has("vae", "clip", "i2v"), reason="the mini I2V is not trained yet")
 
 
@@ -63,6 +65,17 @@ def test_image_to_video_keeps_its_first_frame(server):
     frames = read_video(server.run(mini.workflow("mini_i2v", positive={"text": caption(scene)}))[0])
     assert torch.isfinite(frames).all()
     assert psnr(frames[0], first) > 18
+
+
+@needs_expert
+def test_a_reference_is_followed(server):
+    """The demo's first pair: reference, target without the expert, target with it."""
+    write_pair_files(server.base / "input")
+    shown, plain, following = (read_video(server.run(shot.api)[0]) for shot in pair_shots()[:3])
+    assert psnr(shown, render([pairs()[0][0]]).frames[0]) > 40
+    assert plain.shape == following.shape == (21, 64, 64, 3)
+    assert psnr(following[0], render([pairs()[0][1]]).frames[0, 0]) > 18
+    assert not torch.equal(plain, following)
 
 
 @needs_t2v

@@ -1,0 +1,47 @@
+"""Workflow variants: a file and changes to it, and what each run puts into them."""
+import copy
+import json
+from pathlib import Path
+
+
+def variants(words: list[str]) -> list[tuple[str, dict]]:
+    """["a.json", "node.input=1", "b.json"] -> [(description, API workflow), ...]. ValueError, naming the word, for what does not fit."""
+    found: list[tuple[str, dict]] = []
+    for word in words:
+        if "=" not in word:
+            try:
+                found.append((word, json.loads(Path(word).read_text(encoding="utf-8"))))
+            except (OSError, json.JSONDecodeError) as error:
+                raise ValueError(f"{word}: not a workflow in API format ({error}).") from None
+            continue
+        name, value = word.split("=", 1)
+        node, _, key = name.partition(".")
+        if not found or node not in found[-1][1] or not key:
+            raise ValueError(f"{word}: write node.input=value behind a workflow that has the node"
+                             + (f"; it has {', '.join(found[-1][1])}." if found else "."))
+        try:
+            parsed = json.loads(value)
+        except json.JSONDecodeError:
+            parsed = value
+        found[-1][1][node]["inputs"][key] = parsed
+        found[-1] = (f"{found[-1][0]} {word}", found[-1][1])
+    return found
+
+
+def fill(api: dict, text: str, seed: int) -> dict:
+    """The workflow with this caption and seed."""
+    api = titled(api, {"Prompt": {"text": text}})
+    for node in api.values():
+        node["inputs"] |= {key: seed for key in ("seed", "noise_seed") if key in node["inputs"]}
+    return api
+
+
+def titled(api: dict, inputs: dict[str, dict]) -> dict:
+    """The workflow with inputs changed at the nodes of these titles. ValueError where a title is missing or not alone."""
+    api = copy.deepcopy(api)
+    for title, values in inputs.items():
+        nodes = [node for node in api.values() if node["_meta"]["title"] == title]
+        if len(nodes) != 1:
+            raise ValueError(f'{len(nodes)} nodes are titled "{title}"; exactly one must be, to take what it is given in each run.')
+        nodes[0]["inputs"] |= values
+    return api
