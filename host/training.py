@@ -8,6 +8,7 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
 
+STREAMS = ("x", "img", "txt")  # arguments of a block that hold tokens
 LEAST_SIGMA = 1e-3  # below it, rounding is larger than what is learnt
 
 
@@ -46,12 +47,30 @@ def load_frozen(model, offload: bool = False) -> None:
 
 
 @contextmanager
+def copying_norms(blocks: list[nn.Module]) -> Iterator[None]:
+    """Within it, LayerNorms keep copies of their inputs for the backward pass: Hunyuan's blocks write into these later."""
+    hooks = [norm.register_forward_pre_hook(lambda module, args: tuple(map(copied, args)))
+             for block in blocks for norm in block.modules() if isinstance(norm, nn.LayerNorm)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
 def checkpointed(blocks: list[nn.Module]) -> Iterator[None]:
     """Within it, each block keeps nothing for its backward pass but its input, and runs again there."""
     forwards = [block.forward for block in blocks]
 
     def again(forward):
-        return lambda *args, **kwargs: torch.utils.checkpoint.checkpoint(forward, *args, use_reentrant=False, **kwargs)
+        def on_copies(*args, **kwargs):  # Hunyuan's blocks write into what they are given, too
+            return forward(*map(copied, args), **{name: copied(value) if name in STREAMS else value for name, value in kwargs.items()})
+
+        def run(*args, **kwargs):  # the host goes on to write the next block's number into the options
+            kept = {name: dict(value) if isinstance(value, dict) else value for name, value in kwargs.items()}
+            return torch.utils.checkpoint.checkpoint(on_copies, *args, use_reentrant=False, **kept)
+        return run
 
     for block, forward in zip(blocks, forwards):
         block.forward = again(forward)
@@ -62,9 +81,13 @@ def checkpointed(blocks: list[nn.Module]) -> Iterator[None]:
             del block.forward
 
 
+def copied(x):
+    return x.clone() if isinstance(x, Tensor) else x
+
+
 def conds_of(model, noise: Tensor, text: Tensor, extra: dict | None = None) -> dict:
     """What the model takes beside the latent, as the host makes it of a conditioning: text [batch, tokens, width] and what came with it."""
-    device = comfy.model_management.get_torch_device()
+    device = model.load_device
     found = model.model.extra_conds(noise=noise, device=device, cross_attn=text, width=noise.shape[-1] * 8, height=noise.shape[-2] * 8,
                                     prompt_type="positive", **(extra or {}))
     return {name: cond.process_cond(batch_size=len(noise), area=None, device=device) for name, cond in found.items()}
@@ -79,9 +102,9 @@ def alike(conds: list[dict]) -> list[list[int]]:
     return groups
 
 
-def joined(conds: list[dict]) -> dict[str, Tensor]:
+def joined(conds: list[dict], device: torch.device) -> dict[str, Tensor]:
     """One batch of conds that are alike, for `denoised`."""
-    return comfy.samplers.cond_cat(conds, comfy.model_management.get_torch_device())
+    return comfy.samplers.cond_cat(conds, device)
 
 
 def levels(model_sampling, fractions: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Fusion = Literal["soft or", "product", "class map", "patch map"]
+Patches = Literal["negated", "direct"]
 Fit = Literal["squash", "letterbox", "center crop"]
 
 
@@ -50,14 +51,14 @@ def mean_filter(x: Tensor, kernel: int) -> Tensor:
     return F.avg_pool2d(F.pad(x, (kernel // 2,) * 4, mode="replicate"), kernel, stride=1) if kernel > 1 else x
 
 
-def merge(cls: Tensor, token: Tensor, contrast: float, kernel: int, fusion: Fusion = "soft or") -> Tensor:
+def merge(cls: Tensor, token: Tensor, contrast: float, kernel: int, fusion: Fusion = "soft or", patches: Patches = "negated") -> Tensor:
     """The mask of two raw maps, [batch, texts, rows, columns], 0..1 each. contrast and kernel (odd) as published: 1 to 10, 1 to 7.
 
-    The patch map is negated: a patch that says most of the text late in CLIP is one that it uses to note global facts, not the place. "product" keeps
-    what both maps agree on.
+    The patch map is negated, as published: a patch that says most of the text late in CLIP is one that it uses to note global facts, not the place.
+    In a CLIP whose patches were trained to speak of their own place it is just there: "direct" (our choice). "product" keeps what both maps agree on.
     """
     p = mean_filter(torch.sigmoid(contrast * zscore(cls)), kernel)
-    q = mean_filter(1.0 - minmax(token), kernel)
+    q = mean_filter(minmax(token) if patches == "direct" else 1.0 - minmax(token), kernel)
     return minmax({"soft or": p + q - p * q, "product": p * q, "class map": p, "patch map": q}[fusion])
 
 

@@ -2,6 +2,7 @@
 from .mini_text_encode import MiniTextEncodeNode
 from .spatial_prompt import CLIPFromHostNode, CLIPImageFeaturesNode, CLIPLoaderNode, CLIPSpatialMaskNode, VisualPromptNode
 from .ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
+from .ssg_train import SSGAdapterTrainNode
 from .swin_renderer import SwinRendererNode
 from .video_prompt import VAPApplyNode, VAPExpertLoaderNode, VAPReferenceNode, VAPSaveExpertNode
 
@@ -9,6 +10,6 @@ NODES = [
     SwinRendererNode,
     VAPExpertLoaderNode, VAPSaveExpertNode, VAPReferenceNode, VAPApplyNode,
     CLIPLoaderNode, CLIPFromHostNode, CLIPSpatialMaskNode, VisualPromptNode, CLIPImageFeaturesNode,
-    SSGAdapterLoaderNode, SSGAdapterApplyNode,
+    SSGAdapterLoaderNode, SSGAdapterApplyNode, SSGAdapterTrainNode,
     MiniTextEncodeNode,
 ]

@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from ..host.clip_loading import ACTIVATIONS, join_clip, load_clip
-from ..kernels.clip_mask import Fit, Fusion
+from ..kernels.clip_mask import Fit, Fusion, Patches
 from ..kernels.visual_prompt import Style, crop, paint, region, stretched
 from ..patches.clip_features import encode
 from ..patches.spatial_mask import SpatialMask, find, phrases_of, preview
@@ -104,6 +104,9 @@ class CLIPSpatialMaskNode(io.ComfyNode):
                              tooltip="Block whose class attention is read, -1 is the last. Higher is closer to meaning, lower to layout. -2 is published."),
                 io.Int.Input("patch_block", default=-2, min=-128, max=127, advanced=True,
                              tooltip="Block after which the patches are read, -1 is the last. Higher is closer to meaning, lower to layout. -2 is published."),
+                io.Combo.Input("patches", options=list(Patches.__args__), default="negated", advanced=True,
+                               tooltip="How the patch map counts. negated is published, for OpenAI's CLIP and its like. direct is for a CLIP whose patches "
+                                       "were trained to speak of their own place; then product is the fusion to use."),
             ],
             outputs=[io.Mask.Output(display_name="mask", tooltip="One per frame: the union of all lines."),
                      io.Image.Output(display_name="heat_map", tooltip="The union over the frames, blue to red."),
@@ -113,11 +116,11 @@ class CLIPSpatialMaskNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, image, text, contrast=5.0, filter=3, temporal_smoothing=0.0, fit="squash", fusion="soft or", class_block=-2,
-                patch_block=-2) -> io.NodeOutput:
+                patch_block=-2, patches="negated") -> io.NodeOutput:
         if filter % 2 == 0:
             raise ValueError(f"filter {filter}: must be odd, so that the mask does not shift. Use {filter - 1} or {filter + 1}.")
         frames = rgb("image", image)
-        masks, scores = find(clip, frames, phrases_of(text), SpatialMask(class_block, patch_block, contrast, filter, fusion, fit, temporal_smoothing))
+        masks, scores = find(clip, frames, phrases_of(text), SpatialMask(class_block, patch_block, contrast, filter, fusion, fit, temporal_smoothing, patches))
         return io.NodeOutput(masks.amax(0), preview(frames, masks), list(masks), scores.mean(1).tolist())
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..host.clip import SemVidCLIP
-from ..kernels.clip_mask import Fit, Fusion, Geometry, class_terms, heat_map, merge, smooth_over_time, text_map
+from ..kernels.clip_mask import Fit, Fusion, Geometry, Patches, class_terms, heat_map, merge, smooth_over_time, text_map
 
 BATCH = 16  # frames in one forward
 
@@ -21,6 +21,7 @@ class SpatialMask:
     fusion: Fusion = "soft or"
     fit: Fit = "squash"
     smoothing: float = 0.0
+    patches: Patches = "negated"
 
     def blocks(self, count: int) -> tuple[int, int]:
         """Both indices counted from 0. Raises ValueError outside a tower of `count` blocks."""
@@ -53,7 +54,7 @@ def find(clip: SemVidCLIP, frames: Tensor, phrases: list[str], config: SpatialMa
     for some in frames.split(BATCH):
         evidence, patches, embedding = clip.look(geometry.square(some), class_block, patch_block, class_terms)
         raw = [geometry.patches(text_map(features, text), clip.patch) for features in (evidence, patches)]
-        masks.append(merge(*raw, config.contrast, config.kernel, config.fusion).to(frames.device))
+        masks.append(merge(*raw, config.contrast, config.kernel, config.fusion, config.patches).to(frames.device))
         scores.append((embedding @ text.T).to(frames.device))
         progress.update(len(some))
     small, scores = smooth_over_time(torch.cat(masks), config.smoothing).split(parts, dim=1), torch.cat(scores).split(parts, dim=1)

@@ -41,6 +41,9 @@ Draw = Callable[[Random], Batch]
 
 def spec_for(model, features: Tensor, rank: int, blocks: tuple[int, ...] | None = None, token_width: int = 1280, spatial: str = "rope") -> Spec:
     """The Spec of an adapter for MODEL and CLIP features [n, tokens, width] of square images. blocks None: all. Raises ValueError where it cannot be."""
+    side = round((features.shape[1] - 1) ** 0.5)
+    if side * side + 1 != features.shape[1]:
+        raise ValueError(f"clip: {features.shape[1]} tokens per image are no class token and a square of patches. Use a ViT CLIP.")
     family, module = family_of(model), model.model.diffusion_model
     if hasattr(module, "vace_blocks"):
         raise ValueError("model: VACE cannot be trained on. Train on the T2V model it was made from; the adapter then works on both.")
@@ -48,9 +51,6 @@ def spec_for(model, features: Tensor, rank: int, blocks: tuple[int, ...] | None 
     blocks = tuple(range(count)) if blocks is None else blocks
     if not blocks or min(blocks) < 0 or max(blocks) >= count:
         raise ValueError(f"blocks {', '.join(map(str, blocks))}: this model has {count}. Use 0 to {count - 1}.")
-    side = round((features.shape[1] - 1) ** 0.5)
-    if side * side + 1 != features.shape[1]:
-        raise ValueError(f"clip: {features.shape[1]} tokens per image are no class token and a square of patches. Use a ViT CLIP.")
     width, heads = family.width_heads(module)
     return Spec("wan" if family is wan else "hunyuan", width, heads, blocks, rank, features.shape[-1], (side, side), token_width, spatial)
 
@@ -96,13 +96,8 @@ def option_of(features: Tensor) -> dict[str, Tensor]:
     return {FEATURES: features}
 
 
-def make_loss(model, draw: Draw, rng_of: Callable[[int], Random], dtype: torch.dtype | None = torch.bfloat16):
-    """loss_of(step, progress) of `train`, of a MODEL from `follow`. rng_of(step): the chance of a step. dtype: of autocast, None for none."""
-    return lambda step, done: losses(model, draw, rng_of(step), dtype)
-
-
 def losses(model, draw: Draw, rng: Random, dtype: torch.dtype | None = torch.bfloat16, dropout: bool = True) -> dict[str, Tensor]:
-    """"loss" of one batch and, where objects are known, "objects"."""
+    """"loss" of one batch and, where objects are known, "objects". model: from `follow`; dtype: of autocast, None for none."""
     batch = draw(rng)
     x0, sampling = batch.latents, model.get_model_object("model_sampling")
     count = len(x0)
@@ -120,7 +115,7 @@ def losses(model, draw: Draw, rng: Random, dtype: torch.dtype | None = torch.bfl
     groups, parts = alike(conds), []
     for group in groups:
         with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
-            predicted = denoised(model, x[group], sigma[group], joined([conds[i] for i in group]), option_of(features[group]))
+            predicted = denoised(model, x[group], sigma[group], joined([conds[i] for i in group], x.device), option_of(features[group]))
         wide = sigma[group].view(-1, *[1] * (x0.ndim - 1))
         parts.append(((predicted.float() - x0[group]) / wide).square().mean(1, keepdim=True))  # = of velocities: both are (x - x0) / s
     error = torch.cat(parts)[torch.tensor([i for group in groups for i in group]).argsort()]

@@ -1,4 +1,4 @@
-"""python run.py train mini-vae | mini-clip | mini-t2v | mini-i2v | video-prompt | ssg-adapter: the mini model family of MiniWorld, through the host's own modules.
+"""python run.py train mini-vae | mini-clip | mini-t2v | mini-i2v | video-prompt | ssg-adapter: the mini model family of MiniWorld, by the host's own modules.
 
 Each can be stopped and continued (--resume) and leaves in OUT a safetensors file that ComfyUI's loaders read, with the command, the seed, the
 steps and the held-out scores in its metadata. Order: mini-vae and mini-clip first, then mini-t2v, then mini-i2v, which starts from mini-t2v, then

@@ -21,7 +21,8 @@ from .latents import SHARD, Latents, scene_number
 from .loop import atomic_save
 
 TWO_OBJECTS = 0.8  # share of training clips with two: where an object is, is said best by a picture of both
-STYLE, FEATHER = "darken", 4.0  # feather: Visual Prompt's default
+MASK = SpatialMask(kernel=1, fusion="product", patches="direct")  # the mini CLIP's patches speak of their own place; best on training scenes
+STYLE, STRENGTH, FEATHER = "darken", 0.5, 4.0  # half: what CLIP missed is still seen. feather: Visual Prompt's default
 
 
 @torch.no_grad()
@@ -35,13 +36,13 @@ def prompted_features(clip: SemVidCLIP, scenes: list[Scene]) -> Tensor:
         for phrase in object_captions(scene):
             phrases.setdefault(phrase, []).append(i)
     for phrase, rows in phrases.items():
-        mask[rows] = torch.maximum(mask[rows], find(clip, frames[rows], [phrase], SpatialMask())[0][0])
-    return encode(clip, paint(frames, mask, STYLE, 1.0, FEATHER)).penultimate_hidden_states.cpu()
+        mask[rows] = torch.maximum(mask[rows], find(clip, frames[rows], [phrase], MASK)[0][0])
+    return encode(clip, paint(frames, mask, STYLE, STRENGTH, FEATHER)).penultimate_hidden_states.cpu()
 
 
 def name_of(clip_path: Path) -> str:
     """First letters of the digest of a CLIP's weights and of how images are prompted."""
-    digest = hashlib.sha256(f"{SpatialMask()} {STYLE} {FEATHER}".encode())
+    digest = hashlib.sha256(f"{MASK} {STYLE} {STRENGTH} {FEATHER}".encode())
     for _, value in sorted(load_file(clip_path).items()):
         digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:8]

@@ -2,26 +2,23 @@
 
 What is prompted is the first frame of the clip itself; the objects of its caption are found in it by the mini CLIP, and the rest is darkened.
 """
-from dataclasses import replace
 from pathlib import Path
 
-import comfy.model_management
 import comfy.sd
 import torch
 from torch import Tensor
 
 from ..host.clip_loading import load_clip
-from ..host.training import conds_of, load_frozen
-from ..host.weights import save_weights
-from ..kernels.ssg_adapter import Spec, SSGAdapter, initialise, parameter_count
+from ..host.training import conds_of
+from ..kernels.ssg_adapter import parameter_count
 from ..miniworld.caption import caption
-from ..patches.ssg_training import Batch, follow, make_loss, spec_for
+from ..patches.ssg_trainer import Settings, save_adapter, train_adapter
+from ..patches.ssg_training import Batch, spec_for
 from . import latents as clips
 from . import mini_clip, mini_vae, prompted
-from .data import rng_of
 from .evaluate_ssg import held_out_scores
 from .latents import SHARD, folder_of
-from .loop import Plan, State, train
+from .loop import Plan, State, progress
 from .mini_dit import UNSAID
 from .prompted import Prompted
 
@@ -41,11 +38,6 @@ def draw_mini(model, text_clip, data: Prompted, count: int):
     return draw
 
 
-def export(weights: dict[str, Tensor], spec: Spec, path: Path, metadata: dict[str, str]) -> None:
-    """bfloat16 for the SSG Adapter Loader."""
-    save_weights({key: value.detach().bfloat16() for key, value in weights.items()}, path, metadata | spec.metadata)
-
-
 def run(plan: Plan, out: Path, describe, rank: int = RANK, token_width: int = TOKEN_WIDTH, blocks: tuple[int, ...] | None = None,
         spatial: str = "rope") -> dict[str, float]:
     """Trains the mini adapter, exports it to out/mini_ssg_adapter.safetensors, returns the held-out scores. ValueError if what it builds on is missing, or
@@ -61,24 +53,21 @@ def run(plan: Plan, out: Path, describe, rank: int = RANK, token_width: int = TO
         prompted.fill(folder, clip, name, plan.seed, shards)
     data = Prompted(folder, name, plan.seed, shards)
     model = comfy.sd.load_diffusion_model(str(files["mini_t2v"]), model_options={"dtype": torch.float32})
-    load_frozen(model)
     spec = spec_for(model, data.tensors["features"][:1], rank, blocks, token_width, spatial)
     size, limit = parameter_count(spec), LARGEST * sum(p.numel() for p in model.model.diffusion_model.parameters())
     if size > limit:
-        raise ValueError(f"--rank {rank}: {size} parameters, more than a twentieth of the model's ({limit:.0f}). Use a lower rank, token width or fewer blocks.")
-    adapter = SSGAdapter(spec)
-    initialise(adapter, plan.seed)
+        raise ValueError(f"--rank {rank}: {size} parameters, more than a twentieth of the model's ({limit:.0f}). Lower it, --token-width, or name fewer "
+                         "--blocks.")
 
-    def finish(weights: dict[str, Tensor], state: State, captions: int = plan.held_out) -> dict[str, float]:
-        export(weights, spec, path, describe(state, {}))
-        scores = held_out_scores(files["mini_t2v"], path, files["mini_vae"], text_clip, clip, captions, sheet=plan.cache / f"{plan.name}-samples.png")
-        export(weights, spec, path, describe(state, scores | {"distinct_scenes": shards * SHARD, "parameters": size}))
+    scores: dict[str, float] = {}
+
+    def export(weights: dict[str, Tensor], state: State) -> None:
+        """Fewer captions while there is more to come."""
+        captions = plan.held_out if progress(plan, state) >= 1 else min(plan.held_out, 50)
+        save_adapter(weights, spec, path, describe(state, {}))
+        scores.update(held_out_scores(files["mini_t2v"], path, files["mini_vae"], text_clip, clip, captions, sheet=plan.cache / f"{plan.name}-samples.png"))
+        save_adapter(weights, spec, path, describe(state, scores | {"distinct_scenes": shards * SHARD, "parameters": size}))
         print(f"step {state.step}, {size} parameters:", scores, flush=True)
-        return scores
 
-    def glance(weights: dict[str, Tensor], state: State) -> None:
-        finish(weights, state, min(plan.held_out, 50))
-
-    loss_of = make_loss(follow(model, adapter), draw_mini(model, text_clip, data, plan.batch), lambda step: rng_of(plan.seed, step, 17))
-    weights, state = train(replace(plan), adapter, loss_of, glance if plan.export_minutes else None)
-    return finish(weights, state)
+    train_adapter(model, spec, draw_mini(model, text_clip, data, plan.batch), plan, export, Settings(checkpointing=False))
+    return scores

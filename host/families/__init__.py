@@ -1,6 +1,6 @@
 """What differs between the video models.
 
-A family module has NAME, SUPPORTED, accepts, blocks, width_heads, trained_frames, layout and site; techniques never look inside.
+A family module has NAME, SUPPORTED, accepts, blocks, block_modules, width_heads, trained_frames, layout and site; techniques never look inside.
 """
 from types import ModuleType
 

@@ -21,6 +21,10 @@ def blocks(module: nn.Module) -> int:
     return len(module.double_blocks) + len(module.single_blocks)
 
 
+def block_modules(module: nn.Module) -> list[nn.Module]:
+    return [*module.double_blocks, *module.single_blocks]
+
+
 def width_heads(module: nn.Module) -> tuple[int, int]:
     return module.hidden_size, module.num_heads
 

@@ -22,6 +22,10 @@ def blocks(module: nn.Module) -> int:
     return len(module.blocks)
 
 
+def block_modules(module: nn.Module) -> list[nn.Module]:
+    return list(module.blocks)
+
+
 def width_heads(module: nn.Module) -> tuple[int, int]:
     return module.dim, module.num_heads
 

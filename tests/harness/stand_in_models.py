@@ -16,6 +16,8 @@ def load_workflow(name: str) -> dict:
 def on_toys(api: dict, **changes) -> dict:
     """The workflow with toy models in place of its checkpoints, and inputs changed as in on_toys(api, latent={"length": 81})."""
     api = copy.deepcopy(api)
+    training = [node["inputs"] for node in api.values() if node["class_type"] == "SemVidSSGAdapterTrain"]
+    encoders = {value[0] for inputs in training for value in inputs.values() if isinstance(value, list)}
     for node_id, node in list(api.items()):
         inputs = node["inputs"]
         match node["class_type"]:
@@ -23,6 +25,8 @@ def on_toys(api: dict, **changes) -> dict:
                 inputs["unet_name"] = f"{MODELS[inputs['unet_name']]}.safetensors"
             case "VAELoader":
                 inputs["vae_name"] = "toy_vae.safetensors"
+            case "CLIPLoader" | "CLIPVisionLoader" if node_id in encoders:
+                node["class_type"], node["inputs"] = f"Toy{node['class_type']}", {}
             case "CLIPLoader" | "DualCLIPLoader" | "CLIPVisionLoader":
                 del api[node_id]
             case "CLIPVisionEncode":

@@ -2,9 +2,12 @@
 import json
 import re
 
+import pytest
+
 from semantic_video.cli.media import write_video
+from semantic_video.cli.report import main as report
 from semantic_video.cli.report_pairs import OTHER, OWN, measure_pairs, write_pairs
-from semantic_video.cli.variants import variants
+from semantic_video.cli.variants import titled, variants
 from semantic_video.miniworld.caption import parse
 from semantic_video.miniworld.pairs import following, held_out_pairs, other_reference
 from semantic_video.miniworld.render import render
@@ -55,3 +58,10 @@ def test_the_motion_can_be_left_to_the_eye(tmp_path):
     server = Follower(tmp_path)
     measure_pairs(server, variants([WORKFLOW, "apply.strength=0", WORKFLOW]), 2, seen=True)
     assert not any(parse(text).things[0].motion for *_, text in server.seen)
+
+
+def test_pairs_need_two_variants():
+    with pytest.raises(ValueError, match=r"--pairs: 1 workflow\(s\); give two"):
+        report([WORKFLOW, "--pairs", "2"])
+    with pytest.raises(ValueError, match='0 nodes are titled "Reference"'):
+        titled(variants([str(ROOT / "miniworld" / "workflows" / "mini_i2v.json")])[0][1], {"Reference": {"file": "x.mp4"}})

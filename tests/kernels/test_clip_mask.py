@@ -86,6 +86,13 @@ def test_the_known_mistakes_are_caught(maps, monkeypatch):
     assert errors() < 1e-4
 
 
+def test_direct_patches_mark_what_negated_ones_leave_out():
+    cls, token = torch.rand(1, 1, 6, 6), torch.rand(1, 1, 6, 6)
+    direct, negated = (merge(cls, token, 5.0, 1, "patch map", patches) for patches in ("direct", "negated"))
+    assert torch.allclose(direct, 1 - negated, atol=1e-6)
+    assert direct.flatten().argmax() == token.flatten().argmax()
+
+
 def test_constant_maps_divide_nothing_by_zero():
     flat, ramp = torch.ones(1, 2, 4, 4), torch.arange(32.0).view(1, 2, 4, 4)
     for fusion in clip_mask.Fusion.__args__:

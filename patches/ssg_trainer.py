@@ -1,0 +1,110 @@
+"""Trains an SSG Adapter beside a frozen MODEL: the one core of the node and of `run.py train ssg-adapter`."""
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from random import Random
+
+import comfy.model_management
+import comfy.utils
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ..host.families import family_of
+from ..host.loop import Plan, State, checkpoint_path, train
+from ..host.training import checkpointed, copying_norms, differentiable, load_frozen, own_copy
+from ..host.weights import save_weights
+from ..kernels.ssg_adapter import Spec, SSGAdapter, initialise
+from .ssg_training import Draw, follow, losses
+
+VALIDATIONS = 4  # batches, always the same, with the same noise
+Export = Callable[[dict[str, Tensor], State], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """validate: draws of clips that are not learnt from; every: steps between validations; patience: how many without a better one end the training, 0 for
+    never. checkpointing: blocks run twice, which saves most of the memory. offload: the model's weights stay in main memory. dtype: of autocast, or None."""
+    validate: Draw | None = None
+    every: int = 50
+    patience: int = 0
+    checkpointing: bool = True
+    offload: bool = False
+    dtype: torch.dtype | None = torch.bfloat16
+
+
+USUAL = Settings()
+
+
+def train_adapter(model, spec: Spec, draw: Draw, plan: Plan, export: Export, settings: Settings = USUAL) -> State:
+    """Trains until the plan is done, validation gets no better, or the user interrupts: then what the last checkpoint and the last export hold stays.
+
+    export(weights, state): with validation whenever it is better than ever before; else every plan.export_minutes, and at the end. MODEL itself is
+    left as it was. Raises ValueError for a checkpoint to resume that is of another adapter.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(differentiable())
+        model = own_copy(model)
+        load_frozen(model, settings.offload)
+        adapter = SSGAdapter(spec, device=model.load_device)
+        initialise(adapter, plan.seed)
+        if plan.resume:
+            must_fit(plan, adapter)
+        blocks = family_of(model).block_modules(model.model.diffusion_model)
+        stack.enter_context(copying_norms(blocks))
+        if settings.checkpointing:
+            stack.enter_context(checkpointed(blocks))
+        following, bar = follow(model, adapter), comfy.utils.ProgressBar(plan.steps or 1000)
+
+        def loss_of(step: int, done: float) -> dict[str, Tensor]:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            bar.update_absolute(step if plan.steps else int(1000 * done))
+            return losses(following, draw, Random(f"{plan.seed}/{step}/ssg"), settings.dtype)
+
+        def enough(weights: dict[str, Tensor], state: State) -> bool:
+            if state.step % settings.every:
+                return False
+            curve = state.curves.setdefault("validation", [])
+            value = validation(following, adapter, weights, settings, plan)
+            if all(value < before for _, before in curve):
+                export(weights, state)
+            curve.append((state.step, value))
+            best = min(curve, key=lambda point: point[1])[0]
+            return settings.patience > 0 and sum(step > best for step, _ in curve) >= settings.patience
+
+        if settings.validate is None:
+            weights, state = train(plan, adapter, loss_of, export if plan.export_minutes else None)
+            if not plan.export_minutes:
+                export(weights, state)
+        else:
+            weights, state = train(plan, adapter, loss_of, enough=enough)
+            if "validation" not in state.curves:
+                export(weights, state)
+        bar.update_absolute(bar.total)
+    return state
+
+
+def validation(following, adapter: SSGAdapter, weights: dict[str, Tensor], settings: Settings, plan: Plan) -> float:
+    """Mean loss of the averaged weights on clips that are not learnt from."""
+    now = {key: value.detach().clone() for key, value in adapter.state_dict().items()}
+    adapter.load_state_dict(weights)
+    with torch.no_grad():
+        values = [float(losses(following, settings.validate, Random(f"{plan.seed}/{i}/validation"), settings.dtype, dropout=False)["loss"])
+                  for i in range(VALIDATIONS)]
+    adapter.load_state_dict(now)
+    return sum(values) / len(values)
+
+
+def must_fit(plan: Plan, adapter: SSGAdapter) -> None:
+    path = checkpoint_path(plan)
+    if not path.exists():
+        return
+    with safe_open(path, "pt") as file:
+        found = {key[6:]: tuple(file.get_slice(key).get_shape()) for key in file.keys() if key.startswith("model.")}  # noqa: SIM118  (not a dict)
+    if found != {key: tuple(value.shape) for key, value in adapter.state_dict().items()}:
+        raise ValueError(f"resume: the checkpoint {path} is of another adapter (rank, blocks, model or CLIP). Restore those settings, or turn resume off.")
+
+
+def save_adapter(weights: dict[str, Tensor], spec: Spec, path, metadata: dict[str, str]) -> None:
+    """bfloat16, for the SSG Adapter Loader."""
+    save_weights({key: value.detach().bfloat16().cpu() for key, value in weights.items()}, path, metadata | spec.metadata)
