@@ -2,7 +2,8 @@
 
 A variant is a workflow in API format and changes to it, written behind it as node.input=value:
     python run.py report workflows/api/x.json workflows/api/x.json swin.strength=0 --captions 200
-Captions go into the node titled "Prompt", seeds into every seed input, held-out scenes give the captions.
+Captions go into the node titled "Prompt", seeds into every seed input, held-out scenes give the captions. Where there are nodes titled "First frame"
+and "Phrases", the scene's first frame and its objects, one a line, go into them; a model that starts from that frame is scored on keeping it (PSNR, dB).
 
 With --pairs, held-out pairs of a reference and a target instead: the reference clip goes into the node titled "Reference", its caption into
 "Reference prompt", the target's first frame into "First frame", and its caption, which does not say what it does, into "Prompt":
@@ -19,14 +20,15 @@ from tqdm import tqdm
 from ..miniworld.caption import caption
 from ..miniworld.guards import dynamic_degree, identity_drift, loop_score, seam_strength
 from ..miniworld.oracle import judge
+from ..miniworld.pairs import first_frame
 from ..miniworld.report import as_json, compare, interval, markdown, plot
-from ..miniworld.scene import sample_scenes
+from ..miniworld.scene import Scene, sample_scenes
 from . import mini
 from .hosts import find_hosts, version_of
 from .media import read_video
 from .report_pairs import measure_pairs, write_pairs
 from .server import ROOT, Server
-from .variants import fill, variants
+from .variants import fill, show, variants
 
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -37,16 +39,20 @@ def scores(frames: torch.Tensor, text: str, borders: list[int]) -> dict[str, flo
     return judge(frames, text) | guards | ({"seam": seam_strength(frames, borders)} if borders else {})
 
 
-def measure(server: Server, workflows: list[tuple[str, dict]], captions: list[str], seeds: int, borders: list[int]) -> list[list[dict]]:
+def measure(server: Server, workflows: list[tuple[str, dict]], scenes: list[Scene], seeds: int, borders: list[int]) -> list[list[dict]]:
     """For each workflow its clips' scores, in one order; variants take turns, so that nothing but the variant differs."""
     results: list[list[dict]] = [[] for _ in workflows]
-    for number, text in enumerate(tqdm(captions, desc="captions", unit="caption")):
+    for number, scene in enumerate(tqdm(scenes, desc="captions", unit="caption")):
+        text = caption(scene, number)
         for seed in range(seeds):
             for (_, api), clips in zip(workflows, results):
-                saved = server.run(fill(api, text, 1000 * number + seed))[0]
+                shown = show(api, scene, server.base / "input", f"first-{number}")
+                saved = server.run(fill(shown, text, 1000 * number + seed))[0]
                 frames = read_video(saved)
                 saved.unlink()
                 clips.append(scores(frames, text, [b for b in borders if b < len(frames)]))
+                if any("start_image" in node["inputs"] for node in shown.values()):
+                    clips[-1]["first frame"] = first_frame(frames, scene)
     return results
 
 
@@ -79,10 +85,10 @@ def main(arguments: list[str]) -> int:
         with TemporaryDirectory() as base, Server(hosts[0], Path(base), arguments=mini.mount(Path(base))) as server:
             print(write_pairs(measure_pairs(server, workflows, chosen.pairs, chosen.seen), RESULTS / chosen.out, workflows, version, chosen.seen))
         return 0
-    captions = [caption(scene, seed) for seed, scene in enumerate(sample_scenes(chosen.captions, seed=1, split="heldout", objects=chosen.objects))]
+    scenes = sample_scenes(chosen.captions, seed=1, split="heldout", objects=chosen.objects)
     with TemporaryDirectory() as base, Server(hosts[0], Path(base), arguments=mini.mount(Path(base))) as server:
-        results = measure(server, workflows, captions, chosen.seeds, chosen.borders)
-    note = f"{len(captions)} held-out captions, {chosen.seeds} seed(s) each, {version}."
+        results = measure(server, workflows, scenes, chosen.seeds, chosen.borders)
+    note = f"{len(scenes)} held-out captions, {chosen.seeds} seed(s) each, {version}."
     if len(workflows) == 1:
         names = dict.fromkeys(name for clip in results[0] for name in clip)
         values = {name: torch.tensor([clip[name] for clip in results[0] if name in clip]) for name in names}

@@ -1,4 +1,4 @@
-"""run.py train mini-vae | mini-clip | mini-t2v | mini-i2v | video-prompt: see training/mini_family.py."""
+"""run.py train mini-vae | mini-clip | mini-t2v | mini-i2v | video-prompt | ssg-adapter: see training/mini_family.py."""
 import torch
 
 from ..tests.harness.stand_ins import start_host

@@ -3,6 +3,12 @@ import copy
 import json
 from pathlib import Path
 
+from PIL import Image
+
+from ..miniworld.caption import object_captions
+from ..miniworld.render import render
+from ..miniworld.scene import Scene
+
 
 def variants(words: list[str]) -> list[tuple[str, dict]]:
     """["a.json", "node.input=1", "b.json"] -> [(description, API workflow), ...]. ValueError, naming the word, for what does not fit."""
@@ -34,6 +40,16 @@ def fill(api: dict, text: str, seed: int) -> dict:
     for node in api.values():
         node["inputs"] |= {key: seed for key in ("seed", "noise_seed") if key in node["inputs"]}
     return api
+
+
+def show(api: dict, scene: Scene, folder: Path, name: str) -> dict:
+    """The workflow with what the scene looks like at the start in the node titled "First frame", a file of `folder`, the server's input folder, and
+    with its objects, one a line, in "Phrases"; where there are such nodes."""
+    titles = {node["_meta"]["title"] for node in api.values()}
+    if "First frame" in titles:
+        Image.fromarray((render([scene]).frames[0, 0] * 255).round().byte().numpy()).save(folder / f"{name}.png")
+        api = titled(api, {"First frame": {"image": f"{name}.png"}})
+    return titled(api, {"Phrases": {"text": "\n".join(object_captions(scene))}}) if "Phrases" in titles else api
 
 
 def titled(api: dict, inputs: dict[str, dict]) -> dict:

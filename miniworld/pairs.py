@@ -54,6 +54,11 @@ def other_reference(target: Scene, seed: int | Random, split: str = "heldout") -
             return scene
 
 
+def first_frame(frames: Tensor, scene: Scene) -> float:
+    """How well a clip [time, 64, 64, 3], 0..1, starts as the scene does: PSNR in dB, at most 60."""
+    return float(-10 * (frames[0] - render([scene]).frames[0, 0]).square().mean().clamp(min=1e-6).log10())
+
+
 def pair_scores(frames: Tensor, target: Scene, reference: Scene) -> dict[str, float]:
     """Of a clip [time, 64, 64, 3], 0..1, that starts as `target` and should follow `reference`:
 
@@ -64,6 +69,5 @@ def pair_scores(frames: Tensor, target: Scene, reference: Scene) -> dict[str, fl
     and the guards dynamic degree and loop.
     """
     seen = score(observe(frames), facts_of(following(target, reference)))
-    error = (frames[0] - render([target]).frames[0, 0]).square().mean()
     return {"transfer": seen.get("motion", seen.get("attribute", 0.0)), "object": seen["object"], "background": seen["background"],
-            "first frame": float(-10 * error.clamp(min=1e-6).log10()), "dynamic degree": dynamic_degree(frames), "loop": loop_score(frames)}
+            "first frame": first_frame(frames, target), "dynamic degree": dynamic_degree(frames), "loop": loop_score(frames)}

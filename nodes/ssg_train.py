@@ -112,7 +112,9 @@ class SSGAdapterTrainNode(io.ComfyNode):
             losses = {name: curve[-1][1] for name, curve in state.curves.items() if curve}
             save_adapter(weights, spec, target, {"training": json.dumps(facts | {"steps": state.step, "minutes": round(state.seconds / 60, 1)} | losses)})
 
-        state = train_adapter(model, spec, clips.draw(learnt, batch_size), plan, export, settings)
+        weights, state = train_adapter(model, spec, clips.draw(learnt, batch_size), plan, export, settings)
+        if not target.exists():  # resumed where there was nothing left to do
+            export(weights, state)
         picture = np.asarray(loss_plot(state.curves, f"{filename}, {state.step} steps"), dtype=np.float32) / 255
         return io.NodeOutput(load_adapter(target), torch.from_numpy(picture)[None])
 

@@ -36,8 +36,9 @@ class Settings:
 USUAL = Settings()
 
 
-def train_adapter(model, spec: Spec, draw: Draw, plan: Plan, export: Export, settings: Settings = USUAL) -> State:
-    """Trains until the plan is done, validation gets no better, or the user interrupts: then what the last checkpoint and the last export hold stays.
+def train_adapter(model, spec: Spec, draw: Draw, plan: Plan, export: Export, settings: Settings = USUAL) -> tuple[dict[str, Tensor], State]:
+    """Trains until the plan is done or validation gets no better; returns the averaged weights at the end. When the user interrupts, the last checkpoint and
+    the last export stay.
 
     export(weights, state): with validation whenever it is better than ever before; else every plan.export_minutes, and at the end. MODEL itself is
     left as it was. Raises ValueError for a checkpoint to resume that is of another adapter.
@@ -81,7 +82,7 @@ def train_adapter(model, spec: Spec, draw: Draw, plan: Plan, export: Export, set
             if "validation" not in state.curves:
                 export(weights, state)
         bar.update_absolute(bar.total)
-    return state
+    return weights, state
 
 
 def validation(following, adapter: SSGAdapter, weights: dict[str, Tensor], settings: Settings, plan: Plan) -> float:

@@ -2,8 +2,8 @@
 
     x_s = (1 - s) x0 + s eps        loss = mean(w |f(x_s, s, text, prompted image) - (eps - x0)|^2)
 
-s, x_s and f are the host's for this model. w: 1, or more where an object is known to be (our choice). Text, image or both are left out of some
-clips, as in IP-Adapter (arXiv 2308.06721). Only the adapter learns.
+s, x_s and f are the host's for this model. w: 1, or up to 4 where an object is known to be, the more the less noise (our choice). Text, image or
+both are left out of some clips, as in IP-Adapter (arXiv 2308.06721). Only the adapter learns.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,5 +121,5 @@ def losses(model, draw: Draw, rng: Random, dtype: torch.dtype | None = torch.bfl
     error = torch.cat(parts)[torch.tensor([i for group in groups for i in group]).argsort()]
     if batch.cover is None:
         return {"loss": error.mean()}
-    weight = 1 + (OBJECT_WEIGHT - 1) * batch.cover
+    weight = 1 + (OBJECT_WEIGHT - 1) * (1 - sigma.view(-1, 1, 1, 1, 1)) * batch.cover
     return {"loss": (error * weight).sum() / weight.sum(), "objects": (error * batch.cover).sum() / batch.cover.sum()}

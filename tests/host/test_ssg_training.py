@@ -105,7 +105,7 @@ def start(model, tmp_path, settings=FP32, **changes):
 
     def export(weights, state):
         save_adapter(weights, spec, path, {"steps": str(state.step)})
-    return train_adapter(model, spec, lambda rng: batch_of(model, shot, scale=0.1), plan_of(tmp_path, **changes), export, settings), path
+    return train_adapter(model, spec, lambda rng: batch_of(model, shot, scale=0.1), plan_of(tmp_path, **changes), export, settings)[1], path
 
 
 @pytest.mark.parametrize("settings", [Settings(), Settings(dtype=None, checkpointing=False)], ids=["bf16, checkpointed", "fp32, plain"])

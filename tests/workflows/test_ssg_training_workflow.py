@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors import safe_open
 
 from semantic_video.cli.server import WorkflowError
@@ -45,8 +46,7 @@ def test_train_resume_and_apply(server, clips):
         run(server, clips, filename="trained", resume=True, rank=5)
     run(server, clips, filename="trained", resume=True, steps=16)
     use = on_toys(load_workflow("ssg_t2v_adapter_wan"), latent={"width": 64, "height": 32, "length": 9}, sampler={"steps": 2},
-                  adapter={"adapter_name": "trained.safetensors"}, image={"image": "subject.png"})
-    from PIL import Image
+                  adapter={"adapter_name": "trained.safetensors"}, image={"image": "subject.png"}, mask={"text": "a red square", "patches": "negated"})
     Image.fromarray(np.full((32, 64, 3), 90, dtype=np.uint8)).save(server.base / "input" / "subject.png")
     video = next(frames_of(file) for file in server.run(use) if file.suffix == ".mp4")
     assert video.shape == (9, 32, 64, 3)
@@ -79,4 +79,4 @@ def test_errors_reach_whoever_posted(server, clips, changes, message):
 
 def test_the_node_describes_itself(server):
     info = server.get("/object_info/SemVidSSGAdapterTrain")["SemVidSSGAdapterTrain"]
-    assert all(options.get("tooltip") for part in info["input"].values() for name, (_, options) in part.items())
+    assert all(options.get("tooltip") for part in ("required", "optional") for _, options in info["input"][part].values())
