@@ -28,7 +28,7 @@ LARGEST = 0.05  # of the model's parameters
 
 
 def draw_mini(model, text_clip, data: Prompted, count: int):
-    """`draw` of `make_loss` for MiniWorld."""
+    """`Draw` of `losses` for MiniWorld."""
     def draw(rng) -> Batch:
         scenes, tensors = data.batch(rng, count)
         x0 = tensors["latents"]

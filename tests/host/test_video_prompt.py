@@ -274,6 +274,30 @@ def test_the_expert_is_loaded_counted_and_trimmed(backbone, expert):
     assert not [key for key in expert.model.state_dict() if ".blocks.2.cross_attn" in key or ".head." in key]
 
 
+def test_an_offloaded_run_keeps_to_its_budget_and_changes_nothing(checkpoint, monkeypatch):
+    """The host loads both models for a third of their size, as on a card that is too small: the rest is cast in as it is used, with the same result."""
+    import comfy.model_management
+    model, expert = load_backbone(), load_expert(checkpoint, FP32)
+    patched = apply(model, expert, VideoPrompt())
+    whole = sample(patched, steps=1)
+    comfy.model_management.unload_all_models()
+    load, loaded = comfy.model_management.LoadedModel.model_load, []
+
+    def on_a_small_card(self, lowvram_model_memory=0, force_patch_weights=False):
+        result = load(self, self.model_memory() // 3, force_patch_weights)
+        loaded.append((self.model.model, self.model_loaded_memory(), self.model_memory()))
+        return result
+
+    monkeypatch.setattr(comfy.model_management.LoadedModel, "model_load", on_a_small_card)
+    try:
+        part = sample(patched, steps=1)
+    finally:
+        comfy.model_management.unload_all_models()
+    assert {id(module) for module, _, _ in loaded} >= {id(model.model), id(expert.model)}
+    assert all(0 < held <= size / 3 for _, held, size in loaded), [(held, size) for _, held, size in loaded]
+    assert torch.equal(part, whole)
+
+
 def test_the_host_s_estimates_count_the_reference(backbone, expert, monkeypatch):
     """A reference as long as the clip doubles both the estimate for loading and the one for batching."""
     asked = []
