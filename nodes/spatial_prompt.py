@@ -104,7 +104,7 @@ class CLIPSpatialMaskNode(io.ComfyNode):
                              tooltip="Block whose class attention is read, -1 is the last. Higher is closer to meaning, lower to layout. -2 is published."),
                 io.Int.Input("patch_block", default=-2, min=-128, max=127, advanced=True,
                              tooltip="Block after which the patches are read, -1 is the last. Higher is closer to meaning, lower to layout. -2 is published."),
-                io.Combo.Input("patches", options=list(Patches.__args__), default="negated", advanced=True,
+                io.Combo.Input("patches", options=list(Patches.__args__), default="negated", optional=True, advanced=True,
                                tooltip="How the patch map counts. negated is published, for OpenAI's CLIP and its like. direct is for a CLIP whose patches "
                                        "were trained to speak of their own place; then product is the fusion to use."),
             ],

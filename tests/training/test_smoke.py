@@ -24,7 +24,7 @@ def trained(tmp_path_factory):
         if not path.exists() or more:
             for other in needs.get(name, ()):
                 get(other)
-            steps, batch = {"mini-vae": ("40", "2"), "mini-clip": ("50", "8")}.get(name, ("20", "8"))  # these two train in two phases
+            steps, batch = {"mini-vae": ("70", "2"), "mini-clip": ("50", "8")}.get(name, ("20", "8"))  # these two train in two phases
             main([name, "--steps", steps, "--batch", batch, "--scenes", "64", "--held-out", "1", "--out", str(path.parent),
                   "--cache", str(base / "cache"), *more])
         return path
@@ -88,10 +88,11 @@ def test_the_expert_loader_loads_the_expert(trained, monkeypatch):
 
     from semantic_video.nodes.video_prompt import VAPApplyNode, VAPExpertLoaderNode
     from semantic_video.patches.video_prompt_expert import layers_of
+    from semantic_video.training.video_prompt import LAYERS
     path = trained("video-prompt")
     monkeypatch.setattr(folder_paths, "get_full_path_or_raise", lambda folder, name: str(path.parent / name))
     [expert] = VAPExpertLoaderNode.execute(path.name, "default").args
-    assert layers_of(expert) == (0, 2, 4)
+    assert layers_of(expert) == LAYERS
     assert expert.model.diffusion_model.num_heads == 5
     assert path.stat().st_size < 2.2e6
     [model] = VAPApplyNode.execute(comfy.sd.load_diffusion_model(str(trained("mini-i2v"))), expert, "whole reference", 1.0, 0.0, 1.0).args
