@@ -22,6 +22,7 @@ from . import mini
 from .hosts import find_hosts, version_of
 from .media import read_video, write_video
 from .server import ROOT, Server
+from .variants import show
 
 DEMO = ROOT / "demo"
 LONG = 93  # frames: 24 latent frames, four times what the mini models were trained on
@@ -36,6 +37,8 @@ NO_HOST = ("No ComfyUI was found, so its part of the demo did not run. Get it wi
 
 PAIR_NOTE = ("Video-As-Prompt with a mini expert: the reference; what the model makes of the target's first frame and a caption that does not say what to do; "
              "and what it makes following the reference. The oracle judges motion or attribute by what the reference does.")
+SPATIAL_NOTE = ("A mini SSG Adapter: CLIP Spatial Mask finds the caption's objects in a picture, Visual Prompt darkens the rest, and the "
+                "text-to-video model looks at it. Same prompt, same seed, without and with.")
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,16 @@ class Shot:
 
 def toy_shots() -> list[Shot]:
     steps, windows, i2v = {"sampler": {"steps": 4}}, {"swin": {"window": 6}}, {"width": 64, "height": 64, "length": 33}
-    return [Shot(title, on_toys(load_workflow(name), **changes)) for title, name, changes in (
-        ("swin_long_video_wan", "swin_long_video_wan", {"latent": TOY_SIZE} | windows | steps),
-        ("swin_long_video_hunyuan", "swin_long_video_hunyuan", {"latent": TOY_SIZE, "schedule": {"steps": 4}} | windows),
-        ("swin_video_to_video", "swin_video_to_video", {"scale": {"width": 64, "height": 64}} | windows | steps),
-        ("vap_video_as_prompt_wan", "vap_video_as_prompt_wan", {"i2v": i2v, "reference": i2v} | steps))]
+    shots = [Shot(name, on_toys(load_workflow(name), **changes)) for name, changes in (
+        ("swin_long_video_wan", {"latent": TOY_SIZE} | windows | steps),
+        ("swin_long_video_hunyuan", {"latent": TOY_SIZE, "schedule": {"steps": 4}} | windows),
+        ("swin_video_to_video", {"scale": {"width": 64, "height": 64}} | windows | steps),
+        ("vap_video_as_prompt_wan", {"i2v": i2v, "reference": i2v} | steps),
+        ("ssg_i2v_visual_prompt_wan", {"i2v": i2v} | steps),
+        ("ssg_t2v_adapter_wan", {"latent": i2v} | steps))]
+    for shot in shots:
+        shot.api.pop("heat", None)  # a preview; the page shows videos
+    return shots
 
 
 def mini_shots() -> list[Shot]:
@@ -103,6 +111,19 @@ def write_pair_files(inputs: Path) -> None:
         Image.fromarray((render([target]).frames[0, 0] * 255).byte().numpy()).save(inputs / f"target-{number}.png")
 
 
+def spatial_shots(inputs: Path) -> list[Shot]:
+    """Two objects by text alone, and with the SSG Adapter looking at a picture of where they are, which goes into `inputs`."""
+    if not mini.has("vae", "clip", "t2v", "ssg_adapter"):
+        return []
+    shots = []
+    for seed in (20, 21, 22):
+        scene = sample_scene(seed, "heldout", 2)
+        for title, strength in (("text alone", 0.0), ("with the adapter", 1.0)):
+            api = mini.workflow("mini_ssg_adapter", positive={"text": caption(scene)}, apply={"strength": strength}, sampler={"seed": seed})
+            shots.append(Shot(title, show(api, scene, inputs, f"layout-{seed}"), scene))
+    return shots
+
+
 def clip_scene() -> Scene:
     return sample_scene(3, objects=2)
 
@@ -139,6 +160,7 @@ def film(host: Path) -> list[str]:
         print(f"Starting ComfyUI {'.'.join(map(str, version_of(host)))} from {host}", flush=True)
         with server:
             groups = [("Clips", MINI_NOTE, mini_shots(), "clips.png"), ("Video prompts", PAIR_NOTE, pair_shots(), "video-prompts.png"),
+                      ("Spatial prompts", SPATIAL_NOTE, spatial_shots(base / "input"), "spatial-prompts.png"),
                       ("Workflows", TOY_NOTE, toy_shots(), "workflows.png")]
             return [section(server, *group) for group in groups if group[2]]
 
