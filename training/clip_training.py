@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..host.loop import Plan, State, atomic_save, train
 from ..miniworld.caption import caption, phrase, words
 from ..miniworld.render import render
 from ..miniworld.scene import COLOURS, DIAGONALS, MOTIONS, SHAPES, Scene, ThingFacts, facts_of
 from .data import draw_scenes, rng_of
-from .loop import Plan, State, atomic_save, train
 from .mini_clip import CONFIG, TEXT_TOKENS, build, image_features, preprocess, token_features, tokenize, vocabulary_of
 
 KINDS = list(product(COLOURS, SHAPES))

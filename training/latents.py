@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from ..host.loop import atomic_save
 from ..miniworld.render import render
 from ..miniworld.scene import Scene, sample_scene
-from .loop import atomic_save
 from .mini_vae import quick_norms
 
 SHARD = 64

@@ -18,12 +18,12 @@ from comfy.ldm.wan.model import WanModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..host.loop import Plan, State, atomic_save, train
 from ..miniworld.caption import caption
 from . import mini_clip, mini_vae
 from .data import rng_of
 from .evaluate import held_out_scores
 from .latents import Latents, fill, folder_of
-from .loop import Plan, State, atomic_save, train
 
 CONFIG = dict(dim=160, ffn_dim=320, num_heads=5, num_layers=6, freq_dim=256, out_dim=16, text_dim=mini_clip.CONFIG["text_cfg"]["width"])
 SHIFT = 8.0

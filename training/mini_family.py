@@ -13,13 +13,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT / "miniworld" / "weights"
 MODELS = {  # name -> module, minutes, batch, rate
-    "mini-vae": ("mini_vae", 60.0, 8, 3e-3),
-    "mini-clip": ("clip_training", 15.0, 96, 1e-3),
+    "mini-vae": ("mini_vae", 30.0, 8, 3e-3),
+    "mini-clip": ("clip_training", 20.0, 96, 2e-3),
     "mini-latents": ("mini_dit", 0.0, 16, 0.0),
-    "mini-t2v": ("mini_dit", 60.0, 24, 2e-3),
-    "mini-i2v": ("mini_dit", 30.0, 24, 1e-3),
-    "video-prompt": ("video_prompt", 15.0, 24, 8e-3),
-    "ssg-adapter": ("ssg_adapter", 12.0, 24, 8e-3),
+    "mini-t2v": ("mini_dit", 180.0, 24, 8e-3),
+    "mini-i2v": ("mini_dit", 60.0, 24, 6e-3),
+    "video-prompt": ("video_prompt", 20.0, 24, 8e-3),
+    "ssg-adapter": ("ssg_adapter", 10.0, 24, 8e-3),
 }
 OWN_EXPERT = ("own_expert", 60.0, 1, 5e-5)
 
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
     module, minutes, batch, rate = OWN_EXPERT if chosen.pairs else MODELS[chosen.model]
     import comfy.model_management
     comfy.model_management.in_training = True  # hosts that fuse RoPE have no backward pass for it
-    from .loop import Plan
+    from ..host.loop import Plan
     plan = Plan(chosen.model, chosen.cache, chosen.minutes or (None if chosen.steps else minutes), chosen.steps, chosen.batch or batch,
                 chosen.seed, chosen.rate or rate, resume=chosen.resume, export_minutes=chosen.export_minutes,
                 held_out=chosen.held_out, scenes=chosen.scenes)

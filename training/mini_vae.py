@@ -15,12 +15,12 @@ from comfy.ldm.wan.vae import Resample, ResidualBlock, RMS_norm, WanVAE
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..host.loop import Plan, State, atomic_save, train
 from ..miniworld.caption import caption
 from ..miniworld.oracle import judge
 from ..miniworld.render import render
 from ..miniworld.scene import sample_scenes
 from .data import rng_of, video_batch
-from .loop import Plan, State, atomic_save, train
 
 WIDTH = 16
 KL_WEIGHT = 5e-4

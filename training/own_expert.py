@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from ..host.loop import Plan, State, train
 from ..host.reference import encode_reference
 from ..host.weights import Checkpoint
 from ..kernels.video_prompt import select_frames
 from . import mini_clip
 from .evaluate import load_vae
-from .loop import Plan, State, train
 from .video_prompt import CAPTION_DROPOUT, export, load_pair, make_loss, start_expert
 
 PARTS = ("reference.mp4", "target.mp4", "reference.txt", "target.txt")

@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from ..host.loop import atomic_save
 from ..miniworld.pairs import does
 from ..miniworld.render import render
 from ..miniworld.scene import Scene, sample_pair
 from .latents import FRAMES, SHARD, encode, object_cover, padded_with_gray
-from .loop import atomic_save
 from .mini_dit import image_channels
 
 CROSSED = 0.5  # chance that a reference is of another pair, so of another speed

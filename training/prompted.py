@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..host.clip import SemVidCLIP
+from ..host.loop import atomic_save
 from ..kernels.visual_prompt import paint
 from ..miniworld.caption import object_captions
 from ..miniworld.render import render
@@ -18,7 +19,6 @@ from ..miniworld.scene import Scene
 from ..patches.clip_features import encode
 from ..patches.spatial_mask import SpatialMask, find
 from .latents import SHARD, Latents, scene_number
-from .loop import atomic_save
 
 TWO_OBJECTS = 0.8  # share of training clips with two: where an object is, is said best by a picture of both
 MASK = SpatialMask(kernel=1, fusion="product", patches="direct")  # the mini CLIP's patches speak of their own place; best on training scenes

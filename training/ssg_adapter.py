@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..host.clip_loading import load_clip
+from ..host.loop import Plan, State, progress
 from ..host.training import conds_of
 from ..kernels.ssg_adapter import parameter_count
 from ..miniworld.caption import caption
@@ -18,7 +19,6 @@ from . import latents as clips
 from . import mini_clip, mini_vae, prompted
 from .evaluate_ssg import held_out_scores
 from .latents import SHARD, folder_of
-from .loop import Plan, State, progress
 from .mini_dit import UNSAID
 from .prompted import Prompted
 

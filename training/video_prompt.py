@@ -17,6 +17,7 @@ import comfy.sd
 import torch
 from torch import Tensor
 
+from ..host.loop import Plan, State, atomic_save, train
 from ..host.weights import Checkpoint, save_weights
 from ..kernels.video_prompt import HEAD, IMAGE, LATENT, TEXT, trimmed
 from ..miniworld.caption import caption
@@ -27,7 +28,6 @@ from . import mini_clip, mini_vae
 from .data import rng_of
 from .evaluate_pairs import held_out_scores
 from .latents import folder_of
-from .loop import Plan, State, atomic_save, train
 from .mini_dit import OBJECT_WEIGHT, UNSAID, shifted
 from .pairs import Pairs, fill
 

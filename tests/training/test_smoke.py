@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from semantic_video.host.loop import Plan, State, progress, rate_at
 from semantic_video.training import mini_clip
-from semantic_video.training.loop import Plan, State, progress, rate_at
 from semantic_video.training.mini_family import main
 
 
@@ -64,9 +64,9 @@ def test_the_host_loads_the_video_models(trained, name, channels):
 
 def test_the_expert_learns(trained, tmp_path):
     """On one batch over and over: beside a backbone of 20 steps' training, what it may learn is less than batches differ."""
+    from semantic_video.host.loop import train
     from semantic_video.training import mini_vae
     from semantic_video.training.latents import folder_of
-    from semantic_video.training.loop import train
     from semantic_video.training.pairs import Pairs
     from semantic_video.training.video_prompt import draw_mini, load_pair, make_loss
     path = trained("video-prompt")
