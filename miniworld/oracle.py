@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .caption import parse
-from .scene import BACKGROUNDS, COLOURS, DIAGONALS, GROWTH, HEADINGS, LOOK_MOTIONS, RELATIONS, SHAPES, SIZES, SPEEDS, Facts, ThingFacts
+from .scene import BACKGROUNDS, COLOURS, DIAGONALS, GROWTH, HEADINGS, LOOK_MOTIONS, RELATIONS, SHAPES, SIZES, TRAVEL, Facts, ThingFacts
 from .segment import AREAS, border, centre_of, histories, matte, moments, shape_fit, soften
 
 LEAST_AREA = 12 / 64**2  # of the frame; a smaller spot is no object. The smallest true one has 35 / 64^2
-LEAST_TRAVEL = SPEEDS[2][0] * 0.8  # the shortest true path
+LEAST_TRAVEL = 0.8 * TRAVEL  # paths of models may be a little shorter than true ones
 SIZE_EDGE = math.sqrt(SIZES["small"] * SIZES["large"])
 FIT_FRAMES = 6
 LEAST_FIT = 0.5  # overlap with the best shape; specks and smears have less

@@ -5,6 +5,9 @@ frames can be rendered from it. One-way motions (left ... diagonal, grow, shrink
 so a clip of 4 x 21 frames is the same path at a quarter of the speed: it keeps moving, never leaves the frame, and its caption and
 relation stay true. Cyclic motions (circle, blink) keep their period in frames and go on.
 
+Places and paths are few: objects start on a grid of 4 pixels (at 64 x 64), move one pixel a frame, and orbit from one of eight angles. Captions say
+nothing of this, so whatever is free here a model must make up, and two CPU cores teach it few places well, but a continuum badly.
+
 In a scene of two the first is the subject and may move; the second stands still, and the subject's relation to it holds in every
 frame by a margin on one axis only, so that exactly one of the four relations is true.
 """
@@ -34,12 +37,14 @@ GROWTH = 1.6  # radius at the end of `grow` over radius at its start
 MARGIN = 0.02  # least distance between an object and the frame's edge
 GAP = 0.05  # least distance between two objects along the axis of their relation
 DOMINANCE = 1.25  # a relation's axis carries at least this many times the offset of the other axis
-SPEEDS = {1: (0.36, 0.50), 2: (0.22, 0.30)}  # range by number of objects; two need room to keep their relation
+GRID = 16  # starting places along a side
+TRAVEL = 0.3125  # path of a whole clip and diameter of an orbit
+PHASES = 8  # angles from which an orbit can start
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One object. x, y: centre in the first frame; radius: half side in the first frame; speed: travel of a whole clip (`circle`:
+    """One object. x, y: centre in the first frame; radius: half side in the first frame; speed: travel of a whole clip along each axis (`circle`:
     diameter of the orbit, run clockwise once in 20 frames from angle `phase`, radians). heading: only for `diagonal`; to_colour: only
     for `change`."""
     shape: str
@@ -49,7 +54,7 @@ class Thing:
     y: float
     radius: float
     motion: str = "still"
-    speed: float = 0.4
+    speed: float = TRAVEL
     phase: float = 0.0
     heading: str = ""
     to_colour: str = ""
@@ -138,10 +143,14 @@ def change_shows(colour: str, to_colour: str, background: str) -> bool:
 
 
 def _place(rng: Random, thing: Thing) -> Thing:
-    """`thing` at a random start from which it stays within the frame."""
+    """`thing` at a random start on the grid from which it stays within the frame."""
     left, top, right, bottom = extent(thing)
     edge = largest_radius(thing) + MARGIN
-    return replace(thing, x=rng.uniform(edge - left, 1 - edge - right), y=rng.uniform(edge - top, 1 - edge - bottom))
+
+    def pick(least: float, most: float) -> float:
+        return rng.randint(math.ceil(GRID * least), math.floor(GRID * most)) / GRID
+
+    return replace(thing, x=pick(edge - left, 1 - edge - right), y=pick(edge - top, 1 - edge - bottom))
 
 
 def _draw(rng: Random, objects: int, motion: str | None, relation: str | None) -> Scene:
@@ -153,9 +162,8 @@ def _draw(rng: Random, objects: int, motion: str | None, relation: str | None) -
     things = []
     for i in range(objects):
         move = "still" if i else motion or rng.choice(MOTIONS)
-        things.append(Thing(rng.choice(SHAPES), colours[i], sizes[i], 0.5, 0.5, SIZES[sizes[i]] * rng.uniform(0.95, 1.05), move,
-                            speed=rng.uniform(*SPEEDS[objects]) * (0.8 if move == "diagonal" else 1.0),
-                            phase=rng.uniform(0, 2 * math.pi) if move == "circle" else 0.0,
+        things.append(Thing(rng.choice(SHAPES), colours[i], sizes[i], 0.5, 0.5, SIZES[sizes[i]], move,
+                            phase=2 * math.pi * rng.randrange(PHASES) / PHASES if move == "circle" else 0.0,
                             heading=rng.choice(DIAGONALS) if move == "diagonal" else "",
                             to_colour=colours[2] if move == "change" else ""))
     grounds = [b for b in BACKGROUNDS if not things[0].to_colour or change_shows(things[0].colour, things[0].to_colour, b)]

@@ -1,6 +1,7 @@
 """Cached latents: scene number i of a seed, rendered and encoded once, in shards of 64 that appear whole or not at all.
 
-The folder is named after the encoder's weights, so that another VAE never mixes in. Captions are not stored: they are drawn anew each time.
+The folder is named after the encoder's weights and the first scenes, so that another VAE or world never mixes in. Captions are not stored:
+they are drawn anew each time.
 """
 import hashlib
 from pathlib import Path
@@ -55,7 +56,7 @@ def object_cover(masks: Tensor) -> Tensor:
 
 
 def folder_of(cache: Path, vae, seed: int) -> Path:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr([scene_number(seed, i) for i in range(8)]).encode())
     for key, value in sorted(vae.state_dict().items()):
         if key.startswith(("encoder.", "conv1.")):
             digest.update(value.half().numpy().tobytes())

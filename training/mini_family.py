@@ -38,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--held-out", type=int, default=200, help="held-out scenes to score on")
     options.add_argument("--scenes", type=int, default=40000, help="distinct scenes to train the DiTs on (mini-latents only encodes them), or pairs")
     options.add_argument("--export-minutes", type=float, help="also write the finished file so often")
+    dit = options.add_argument_group("mini-t2v, mini-i2v")
+    dit.add_argument("--start", type=Path, help="finished file of the same model to begin from")
+    dit.add_argument("--compile", action="store_true", help="torch.compile the model: half a minute more at first, then much quicker on a CPU")
     adapter = options.add_argument_group("ssg-adapter")
     adapter.add_argument("--rank", type=int, help="of the keys and values of each block: higher learns more and takes more parameters")
     adapter.add_argument("--token-width", type=int, help="channels of the prompted image's tokens")
@@ -68,11 +71,14 @@ def own_files(chosen: argparse.Namespace):
     return Files(chosen.backbone, chosen.vae, chosen.text_encoder, chosen.pairs, layers, chosen.clip_vision, tuple(chosen.size), chosen.length)
 
 
-def adapter_options(chosen: argparse.Namespace) -> dict:
-    """What ssg-adapter is told beside the plan. ValueError, naming the flag, for what another model does not take."""
-    given = {name: value for name in ("rank", "token_width", "blocks", "spatial") if (value := getattr(chosen, name)) is not None}
-    if given and chosen.model != "ssg-adapter":
-        raise ValueError(f"--{next(iter(given)).replace('_', '-')}: is for ssg-adapter, not for {chosen.model}.")
+def own_options(chosen: argparse.Namespace) -> dict:
+    """What a model is told beside the plan. ValueError, naming the flag, for what it does not take."""
+    given = {}
+    for models, names in ((("mini-t2v", "mini-i2v"), ("start", "compile")), (("ssg-adapter",), ("rank", "token_width", "blocks", "spatial"))):
+        found = {name: value for name in names if (value := getattr(chosen, name)) not in (None, False)}
+        if found and chosen.model not in models:
+            raise ValueError(f"--{next(iter(found)).replace('_', '-')}: is for {' and '.join(models)}, not for {chosen.model}.")
+        given |= found
     if "blocks" in given:
         given["blocks"] = tuple(int(part) if part.strip().isdigit() else -1 for part in given["blocks"].split(","))
     return given
@@ -96,7 +102,7 @@ def main(arguments: list[str]) -> int:
 
     chosen.out.mkdir(parents=True, exist_ok=True)
     chosen.cache.mkdir(parents=True, exist_ok=True)
-    scores = import_module(f".{module}", __package__).run(plan, chosen.out, describe, *([own_files(chosen)] if chosen.pairs else []), **adapter_options(chosen))
+    scores = import_module(f".{module}", __package__).run(plan, chosen.out, describe, *([own_files(chosen)] if chosen.pairs else []), **own_options(chosen))
     print(json.dumps({chosen.model: scores}))
     return 0
 
