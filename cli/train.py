@@ -12,5 +12,6 @@ def main(arguments: list[str]) -> int:
     hosts = find_hosts(ROOT)
     if not hosts:
         raise ValueError("no ComfyUI found. git clone https://github.com/Comfy-Org/ComfyUI   then set COMFYUI_PATH to it, or put it at ~/ComfyUI.")
-    start_host(hosts[0], *(["--disable-cuda-malloc"] if chosen.pairs and torch.cuda.is_available() else []))  # the mini models train on the CPU
+    own = chosen.pairs or chosen.clips  # the mini models train on the CPU
+    start_host(hosts[0], *(["--disable-cuda-malloc"] if own and torch.cuda.is_available() else []))
     return mini_family.main(arguments)

@@ -2,6 +2,7 @@
 
     caption := [place ","] thing [does] [relation thing] [place]      "a small red circle moves left below a blue square"
              | [place ","] thing relation thing does [place]          "a tiny crimson disc beneath a blue box drifts left"
+             | [place ","] thing [does] "," thing [place]             "a small red circle moves left, a blue square"
     thing   := article [size] colour shape          place := "on a white background"
 
 `describe` says exactly the facts it is given and `parse` is its inverse: parse(describe(facts)) == facts.
@@ -51,27 +52,31 @@ def phrase(thing: ThingFacts, rng: Random | None = None) -> str:
 def describe(facts: Facts, rng: Random | None = None) -> str:
     """A caption that says exactly `facts`; rng draws synonyms and word order, None takes the plain ones.
 
-    ValueError if there is not one thing, or two with a relation, or if a motion is asked of the second, of which the grammar says none.
+    ValueError if there is not one thing without a relation, or two, or if a motion is asked of the second, of which the grammar says none.
     """
-    if not (len(facts.things) == 1 and not facts.relation or len(facts.things) == 2 and facts.relation and not facts.things[1].motion):
-        raise ValueError(f"cannot say {facts}; give one thing, or two with a relation and no motion of the second")
+    if not (len(facts.things) == 1 and not facts.relation or len(facts.things) == 2 and not facts.things[1].motion):
+        raise ValueError(f"cannot say {facts}; give one thing without a relation, or two and no motion of the second")
     subject = facts.things[0]
     does = _pick(MOTION_WORDS[_motion_key(subject)], rng) if subject.motion else ""
-    related = f"{_pick(RELATION_WORDS[facts.relation], rng)} {phrase(facts.things[1], rng)}" if facts.relation else ""
+    second = phrase(facts.things[1], rng) if len(facts.things) == 2 else ""
+    related = f"{_pick(RELATION_WORDS[facts.relation], rng)} {second}" if facts.relation else second
     place = _pick(PLACE_WORDS, rng).format(_pick(BACKGROUND_WORDS[facts.background], rng)) if facts.background else ""
-    comma = "," if does and facts.relation in ("left of", "right of") else ""  # "moves left left of" would not read
-    orders = [[phrase(subject, rng), does + comma, related]] + [[phrase(subject, rng), related, does]] * bool(related and does)
+    comma = second and not facts.relation or does and facts.relation in ("left of", "right of")  # "moves left left of" would not read
+    orders = [[phrase(subject, rng), does, "," * bool(comma), related]] + [[phrase(subject, rng), related, does]] * bool(facts.relation and does)
     said = _pick(orders, rng) + [place]
     if place and rng and rng.random() < 0.25:
-        said = [place + ",", *said[:-1]]
-    return " ".join(filter(None, said))
+        said = [place, ",", *said[:-1]]
+    return " ".join(filter(None, said)).replace(" ,", ",")
 
 
-def caption(scene: Scene, seed: int | Random | None = None, drop: float = 0.0, motion: bool = True) -> str:
+def caption(scene: Scene, seed: int | Random | None = None, drop: float = 0.0, motion: bool = True,
+            relation: bool = True) -> str:
     """A full caption of `scene`. seed None: plain words; drop: chance (needs a seed) that a size or the background goes unsaid; motion
-    False: what the subject does goes unsaid, as where a reference clip is to show it."""
+    False: what the subject does goes unsaid, as where a reference clip is to show it; relation False: where it is to the other object goes unsaid."""
     rng = Random(seed) if isinstance(seed, int) else seed
     facts = facts_of(scene)
+    if not relation:
+        facts = replace(facts, relation=None)
     if not motion:
         facts = replace(facts, things=(replace(facts.things[0], motion=None, heading="", to_colour=""), *facts.things[1:]))
     if rng and drop:
@@ -102,8 +107,8 @@ def parse(text: str) -> Facts:
     elif motion and motion.startswith("change "):
         motion, to_colour = motion.split()
     things = [ThingFacts(get("shape", "shape"), get("colour", "colour"), get("size", "size"), motion, heading, to_colour)]
-    if "relation" in said:
-        things.append(ThingFacts(get("shape", "other_shape"), get("colour", "other_colour"), get("size", "other_size")))
+    if other := next((p for p in ("other_", "second_") if p + "shape" in said), None):
+        things.append(ThingFacts(get("shape", other + "shape"), get("colour", other + "colour"), get("size", other + "size")))
     return Facts(tuple(things), get("relation", "relation"), get("background", "place", "place_last"))
 
 
@@ -134,5 +139,6 @@ def _place_pattern(name: str) -> str:
 
 
 _CAPTION = re.compile(f"(?:{_place_pattern('place')}, )?{_thing_pattern('')}(?: {_any('motion', 'does')})?"
-                      f"(?:,? {_any('relation', 'relation')} {_thing_pattern('other_')}(?: {_any('motion', 'does_last')})?)?"
+                      f"(?:,? {_any('relation', 'relation')} {_thing_pattern('other_')}(?: {_any('motion', 'does_last')})?"
+                      f"|, {_thing_pattern('second_')})?"
                       f"(?: {_place_pattern('place_last')})?")

@@ -7,16 +7,13 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..host.families import family_of
 from ..host.loop import Plan
 from ..host.loss_plot import loss_plot
 from ..host.video_files import ENDINGS
-from ..kernels.block_list import parse_blocks
-from ..kernels.ssg_adapter import parameter_count
 from ..patches.clip_folder import ClipFolder, Encoders, Shape
 from ..patches.ssg_adapter import load_adapter
-from ..patches.ssg_trainer import Settings, save_adapter, train_adapter
-from ..patches.ssg_training import spec_for
+from ..patches.ssg_trainer import PATIENCE, Settings, train_on_clips
+from ..patches.ssg_training import blocks_of
 
 CATEGORY = "semantic video/spatial prompt"
 FOLDER = "model_patches"
@@ -77,7 +74,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
                                tooltip="Share of the clips that is not learnt from, but measures. Higher measures better and leaves fewer to learn; 0: none."),
                 io.Int.Input("validate_every", default=50, min=1, max=100000, advanced=True,
                              tooltip="Steps between two validations. Higher costs less time. The file is written when validation is better than before."),
-                io.Int.Input("patience", default=8, min=0, max=1000, advanced=True,
+                io.Int.Input("patience", default=PATIENCE, min=0, max=1000, advanced=True,
                              tooltip="Validations without a better one that end the training. Higher waits longer; 0 never ends it early."),
                 io.Float.Input("checkpoint_minutes", default=5.0, min=0.0, max=600.0, step=1.0, advanced=True,
                                tooltip="Minutes between checkpoints. Cancelling loses no more than that; higher writes less often."),
@@ -91,7 +88,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, vae, clip, folder, filename, width, height, length, fps, style, steps, batch_size, learning_rate, seed, resume, rank=128,
-                token_width=1280, blocks="", validation=0.1, validate_every=50, patience=8, checkpoint_minutes=5.0, gradient_checkpointing=True,
+                token_width=1280, blocks="", validation=0.1, validate_every=50, patience=PATIENCE, checkpoint_minutes=5.0, gradient_checkpointing=True,
                 offloading=False, clip_vision=None, mask_clip=None) -> io.NodeOutput:
         target = target_of(filename)
         if target.exists() and not resume:
@@ -99,29 +96,14 @@ class SSGAdapterTrainNode(io.ComfyNode):
         chosen = blocks_of(model, blocks)
         work = Path(folder_paths.get_output_directory()) / "semantic_video" / "training"
         clips = ClipFolder(folder, Shape(width, height, length, fps, style), Encoders(vae, clip, clip_vision, mask_clip), model, work / "clips")
-        clips.fill()
-        learnt, kept = clips.split(validation, seed)
-        spec = spec_for(model, clips.features_of(learnt[0])[None], rank, chosen, token_width)
         plan = Plan(Path(filename).name, work, steps=steps, batch=batch_size, seed=seed, rate=learning_rate, resume=resume,
                     checkpoint_minutes=checkpoint_minutes)
-        settings = Settings(clips.draw(kept, batch_size) if kept else None, validate_every, patience, gradient_checkpointing, offloading)
-        facts = {"clips": len(clips.clips), "folder": Path(folder).name, "size": [width, height, length], "fps": fps, "style": style,
-                 "parameters": parameter_count(spec), "seed": seed, "planned_steps": steps}
 
-        def export(weights: dict[str, torch.Tensor], state) -> None:
-            losses = {name: curve[-1][1] for name, curve in state.curves.items() if curve}
-            save_adapter(weights, spec, target, {"training": json.dumps(facts | {"steps": state.step, "minutes": round(state.seconds / 60, 1)} | losses)})
+        def describe(state, facts: dict, losses: dict[str, float]) -> dict[str, str]:
+            here = {"seed": seed, "planned_steps": steps, "steps": state.step, "minutes": round(state.seconds / 60, 1)}
+            return {"training": json.dumps(facts | here | losses)}
 
-        weights, state = train_adapter(model, spec, clips.draw(learnt, batch_size), plan, export, settings)
-        if not target.exists():  # resumed where there was nothing left to do
-            export(weights, state)
+        settings = Settings(None, validate_every, patience, gradient_checkpointing, offloading)
+        state = train_on_clips(clips, target, plan, describe, validation, settings, rank=rank, blocks=chosen, token_width=token_width)
         picture = np.asarray(loss_plot(state.curves, f"{filename}, {state.step} steps"), dtype=np.float32) / 255
         return io.NodeOutput(load_adapter(target), torch.from_numpy(picture)[None])
-
-
-def blocks_of(model, text: str) -> tuple[int, ...] | None:
-    """Numbers of the blocks named, None for all."""
-    try:
-        return tuple(sorted(parse_blocks(text, family_of(model).blocks(model.model.diffusion_model)))) or None
-    except ValueError as error:
-        raise ValueError(f"blocks: {error}" if text.strip() else str(error)) from None

@@ -94,6 +94,7 @@ class ClipFolder:
 
     def __init__(self, folder: str | Path, shape: Shape, encoders: Encoders, model, cache: Path):
         self.clips, self.shape, self.encoders, self.model, self.cache = clips_of(folder), shape, encoders, model, cache
+        self.folder = Path(folder)
         self.image, self.branch = takes_image(model), getattr(model.model.diffusion_model, "img_emb", None) is not None
         if self.branch and encoders.clip_vision is None:
             raise ValueError("clip_vision: missing. This model looks at its start image with CLIP; connect Load CLIP Vision (clip_vision_h).")

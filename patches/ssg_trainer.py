@@ -1,7 +1,8 @@
 """Trains an SSG Adapter beside a frozen MODEL: the one core of the node and of `run.py train ssg-adapter`."""
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 
 import comfy.model_management
@@ -14,11 +15,14 @@ from ..host.families import family_of
 from ..host.loop import Plan, State, checkpoint_path, train
 from ..host.training import checkpointed, copying_norms, differentiable, load_frozen, own_copy
 from ..host.weights import save_weights
-from ..kernels.ssg_adapter import Spec, SSGAdapter, initialise
-from .ssg_training import Draw, follow, losses
+from ..kernels.ssg_adapter import Spec, SSGAdapter, initialise, parameter_count
+from .clip_folder import ClipFolder
+from .ssg_training import Draw, follow, losses, spec_for
 
 VALIDATIONS = 4  # batches, always the same, with the same noise
+PATIENCE = 8
 Export = Callable[[dict[str, Tensor], State], None]
+Describe = Callable[[State, dict, dict[str, float]], dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,10 @@ def train_adapter(model, spec: Spec, draw: Draw, plan: Plan, export: Export, set
                 return False
             curve = state.curves.setdefault("validation", [])
             value = validation(following, adapter, weights, settings, plan)
-            if all(value < before for _, before in curve):
-                export(weights, state)
+            better = all(value < before for _, before in curve)
             curve.append((state.step, value))
+            if better:
+                export(weights, state)
             best = min(curve, key=lambda point: point[1])[0]
             return settings.patience > 0 and sum(step > best for step, _ in curve) >= settings.patience
 
@@ -83,6 +88,29 @@ def train_adapter(model, spec: Spec, draw: Draw, plan: Plan, export: Export, set
                 export(weights, state)
         bar.update_absolute(bar.total)
     return weights, state
+
+
+def train_on_clips(clips: ClipFolder, target: Path, plan: Plan, describe: Describe, share: float = 0.1, settings: Settings = USUAL, **options) -> State:
+    """Encodes the clips that are not encoded yet, trains an adapter on them and writes it to `target`.
+
+    describe(state, facts, losses): the file's metadata, of facts about clips and adapter and of the last value of each loss. share: of the clips, to validate
+    on. settings.validate is made here. options: of `spec_for`. Raises ValueError for clips that cannot be used, and as `spec_for` and `train_adapter` do.
+    """
+    with torch.inference_mode():
+        clips.fill()
+    learnt, kept = clips.split(share, plan.seed)
+    spec, shape = spec_for(clips.model, clips.features_of(learnt[0])[None], **options), clips.shape
+    facts = {"clips": len(clips.clips), "folder": clips.folder.name, "size": [shape.width, shape.height, shape.length], "fps": shape.fps,
+             "style": shape.style, "parameters": parameter_count(spec)}
+
+    def export(weights: dict[str, Tensor], state: State) -> None:
+        save_adapter(weights, spec, target, describe(state, facts, {name: curve[-1][1] for name, curve in state.curves.items() if curve}))
+
+    settings = replace(settings, validate=clips.draw(kept, plan.batch) if kept else None)
+    weights, state = train_adapter(clips.model, spec, clips.draw(learnt, plan.batch), plan, export, settings)
+    if not target.exists():  # resumed where there was nothing left to do
+        export(weights, state)
+    return state
 
 
 def validation(following, adapter: SSGAdapter, weights: dict[str, Tensor], settings: Settings, plan: Plan) -> float:

@@ -16,6 +16,7 @@ from ..host.attention import Call, edit_attention, edit_inputs
 from ..host.families import family_of, wan
 from ..host.forward import Forward
 from ..host.training import alike, denoised, joined, levels
+from ..kernels.block_list import parse_blocks
 from ..kernels.ssg_adapter import Prompt, Spec, SSGAdapter
 from .ssg_adapter import NAME
 
@@ -53,6 +54,14 @@ def spec_for(model, features: Tensor, rank: int, blocks: tuple[int, ...] | None 
         raise ValueError(f"blocks {', '.join(map(str, blocks))}: this model has {count}. Use 0 to {count - 1}.")
     width, heads = family.width_heads(module)
     return Spec("wan" if family is wan else "hunyuan", width, heads, blocks, rank, features.shape[-1], (side, side), token_width, spatial)
+
+
+def blocks_of(model, text: str) -> tuple[int, ...] | None:
+    """Numbers of the blocks named, such as "0-3,8", None for all. Raises ValueError for what is no block of MODEL."""
+    try:
+        return tuple(sorted(parse_blocks(text, family_of(model).blocks(model.model.diffusion_model)))) or None
+    except ValueError as error:
+        raise ValueError(f"blocks: {error}" if text.strip() else str(error)) from None
 
 
 def follow(model, module: SSGAdapter, passes: str = "both", strength: float = 1.0):

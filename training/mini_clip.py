@@ -7,7 +7,21 @@ from safetensors import safe_open
 
 from ..kernels.mini_clip import CONFIG, TEXT_TOKENS, build, encode_text, image_features, preprocess, token_features, tokenize, vocabulary_of
 
-__all__ = ["CONFIG", "TEXT_TOKENS", "build", "encode_text", "image_features", "load", "preprocess", "token_features", "tokenize", "vocabulary_of"]
+__all__ = ["CONFIG", "TEXT_TOKENS", "TextEncoder", "build", "encode_text", "image_features", "load", "preprocess", "token_features", "tokenize",
+           "vocabulary_of"]
+
+
+class TextEncoder:
+    """A mini CLIP as ComfyUI's CLIP: for whatever encodes captions one by one."""
+
+    def __init__(self, clip: CLIP):
+        self.cond_stage_model = clip
+
+    def tokenize(self, text: str) -> str:
+        return text
+
+    def encode_from_tokens_scheduled(self, tokens: str) -> list:
+        return [[encode_text(self.cond_stage_model, [tokens]), {}]]
 
 
 def load(path: Path) -> CLIP:

@@ -58,12 +58,16 @@ def read_frames(path: Path, length: int) -> Tensor:
     return select_frames(torch.stack(frames), length, "even").float() / 255
 
 
+def load_text_encoder(paths: tuple[Path, ...], kind: comfy.sd.CLIPType):
+    """As CLIPLoader and DualCLIPLoader do; a mini CLIP as such."""
+    if "vocabulary" in Checkpoint(paths[0]).metadata:
+        return mini_clip.TextEncoder(mini_clip.load(paths[0]))
+    return comfy.sd.load_clip(ckpt_paths=list(map(str, paths)), clip_type=kind)
+
+
 def text_encoder(path: Path):
     """captions -> features [n, tokens, width]: by a text encoder of Wan, or by the mini CLIP."""
-    if "vocabulary" in Checkpoint(path).metadata:
-        clip = mini_clip.load(path)
-        return lambda captions: mini_clip.encode_text(clip, captions)
-    clip = comfy.sd.load_clip(ckpt_paths=[str(path)], clip_type=comfy.sd.CLIPType.WAN)
+    clip = load_text_encoder((path,), comfy.sd.CLIPType.WAN)
     return lambda captions: pad_sequence([clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][0][0] for text in captions], batch_first=True)
 
 

@@ -14,7 +14,7 @@ from ..host.training import conds_of
 from ..kernels.ssg_adapter import parameter_count
 from ..miniworld.caption import caption
 from ..patches.ssg_trainer import Settings, save_adapter, train_adapter
-from ..patches.ssg_training import Batch, spec_for
+from ..patches.ssg_training import Batch, blocks_of, spec_for
 from . import latents as clips
 from . import mini_clip, mini_vae, prompted
 from .evaluate_ssg import held_out_scores
@@ -38,7 +38,7 @@ def draw_mini(model, text_clip, data: Prompted, count: int):
     return draw
 
 
-def run(plan: Plan, out: Path, describe, rank: int = RANK, token_width: int = TOKEN_WIDTH, blocks: tuple[int, ...] | None = None,
+def run(plan: Plan, out: Path, describe, rank: int = RANK, token_width: int = TOKEN_WIDTH, blocks: str = "",
         spatial: str = "rope") -> dict[str, float]:
     """Trains the mini adapter, exports it to out/mini_ssg_adapter.safetensors, returns the held-out scores. ValueError if what it builds on is missing, or
     if it would have more than a twentieth of the model's parameters."""
@@ -53,7 +53,7 @@ def run(plan: Plan, out: Path, describe, rank: int = RANK, token_width: int = TO
         prompted.fill(folder, clip, name, plan.seed, shards)
     data = Prompted(folder, name, plan.seed, shards)
     model = comfy.sd.load_diffusion_model(str(files["mini_t2v"]), model_options={"dtype": torch.float32})
-    spec = spec_for(model, data.tensors["features"][:1], rank, blocks, token_width, spatial)
+    spec = spec_for(model, data.tensors["features"][:1], rank, blocks_of(model, blocks), token_width, spatial)
     size, limit = parameter_count(spec), LARGEST * sum(p.numel() for p in model.model.diffusion_model.parameters())
     if size > limit:
         raise ValueError(f"--rank {rank}: {size} parameters, more than a twentieth of the model's ({limit:.0f}). Lower it, --token-width, or name fewer "

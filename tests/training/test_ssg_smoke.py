@@ -72,8 +72,8 @@ def test_prompted_images_are_encoded_once_and_do_not_depend_on_their_neighbours(
 
 @pytest.mark.parametrize(("words", "message"), [
     (["ssg-adapter", "--rank", "96"], "--rank 96: .* parameters, more than a twentieth of the model's"),
-    (["ssg-adapter", "--blocks", "0,9"], "blocks 0, 9: this model has 6. Use 0 to 5"),
-    (["ssg-adapter", "--blocks", "x"], "blocks -1: this model has 6"),
+    (["ssg-adapter", "--blocks", "0,9"], "blocks: '9' is out of range: this model has blocks 0 to 5"),
+    (["ssg-adapter", "--blocks", "x"], "blocks: 'x' is not a block or a range of blocks"),
     (["mini-t2v", "--rank", "8"], "--rank: is for ssg-adapter, not for mini-t2v"),
 ])
 def test_words_that_do_not_fit(trained, words, message):
