@@ -112,6 +112,12 @@ def test_flags_that_do_not_fit(flags, tmp_path, monkeypatch, changes, message):
     assert not (tmp_path / "weights").exists()
 
 
+@pytest.mark.parametrize(("name", "kind"), [("wan-t2v", "WAN"), ("wan-5b", "WAN"), ("hunyuan-t2v", "HUNYUAN_VIDEO"), ("hunyuan-1.5", "HUNYUAN_VIDEO_15")])
+def test_the_text_encoder_is_loaded_as_the_backbone_s(toys, name, kind):
+    from semantic_video.training.own_adapter import kind_of
+    assert kind_of(toys(name)) == comfy.sd.CLIPType[kind]
+
+
 def test_a_folder_without_clips(flags, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="--clips: folder '.*empty': no videos in it. Put clips there"):
