@@ -134,7 +134,7 @@ def main(arguments: list[str]) -> int:
     plan = Plan(chosen.model, chosen.cache, chosen.minutes or (None if chosen.steps else minutes), chosen.steps, chosen.batch or batch,
                 chosen.seed, chosen.rate or rate, resume=chosen.resume, export_minutes=chosen.export_minutes,
                 held_out=HELD_OUT if chosen.held_out is None else chosen.held_out, scenes=chosen.scenes)
-    command = shlex.join(["python", "run.py", "train", *arguments])
+    command = shlex.join(["python", "run.py", "train", *(Path(argument).name or argument for argument in arguments)])  # files are shared, paths are not
 
     def describe(state, scores, **facts) -> dict[str, str]:
         return {"training": json.dumps({"command": command, "seed": plan.seed, "steps": state.step, "minutes": round(state.seconds / 60, 1),
