@@ -39,15 +39,17 @@ def scores(frames: torch.Tensor, text: str, borders: list[int]) -> dict[str, flo
     return judge(frames, text) | guards | ({"seam": seam_strength(frames, borders)} if borders else {})
 
 
-def measure(server: Server, workflows: list[tuple[str, dict]], scenes: list[Scene], seeds: int, borders: list[int]) -> list[list[dict]]:
-    """For each workflow its clips' scores, in one order; variants take turns, so that nothing but the variant differs."""
+def measure(server: Server, workflows: list[tuple[str, dict]], scenes: list[Scene], seeds: int, borders: list[int],
+            relation: bool = True) -> list[list[dict]]:
+    """For each workflow its clips' scores, in one order; variants take turns, so that nothing but the variant differs. relation: whether the prompt
+    says where two objects are to each other; it is scored in any case."""
     results: list[list[dict]] = [[] for _ in workflows]
     for number, scene in enumerate(tqdm(scenes, desc="captions", unit="caption")):
         text = caption(scene, number)
         for seed in range(seeds):
             for (_, api), clips in zip(workflows, results):
                 shown = show(api, scene, server.base / "input", f"first-{number}")
-                saved = server.run(fill(shown, text, 1000 * number + seed))[0]
+                saved = server.run(fill(shown, text if relation else caption(scene, number, relation=False), 1000 * number + seed))[0]
                 frames = read_video(saved)
                 saved.unlink()
                 clips.append(scores(frames, text, [b for b in borders if b < len(frames)]))
@@ -61,6 +63,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("words", nargs="+", metavar="WORKFLOW [node.input=value ...]", help="one variant (scores only) or two (a paired comparison)")
     parser.add_argument("--captions", type=int, default=200, help="held-out captions")
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 2], help="objects per scene: 1, 2 or both")
+    parser.add_argument("--unplaced", action="store_true", help="prompts do not say where two objects are to each other; it is scored all the same")
     parser.add_argument("--seeds", type=int, default=1, help="clips per caption")
     parser.add_argument("--borders", type=int, nargs="*", default=[], help="first video frames of windows, for the seam score")
     parser.add_argument("--pairs", type=int, default=0, help="held-out pairs of a reference and a target, instead of captions")
@@ -87,8 +90,9 @@ def main(arguments: list[str]) -> int:
         return 0
     scenes = sample_scenes(chosen.captions, seed=1, split="heldout", objects=chosen.objects)
     with TemporaryDirectory() as base, Server(hosts[0], Path(base), arguments=mini.mount(Path(base))) as server:
-        results = measure(server, workflows, scenes, chosen.seeds, chosen.borders)
-    note = f"{len(scenes)} held-out captions, {chosen.seeds} seed(s) each, {version}."
+        results = measure(server, workflows, scenes, chosen.seeds, chosen.borders, not chosen.unplaced)
+    unsaid = " The prompts do not say where the objects are to each other." if chosen.unplaced else ""
+    note = f"{len(scenes)} held-out captions, {chosen.seeds} seed(s) each, {version}.{unsaid}"
     if len(workflows) == 1:
         names = dict.fromkeys(name for clip in results[0] for name in clip)
         values = {name: torch.tensor([clip[name] for clip in results[0] if name in clip]) for name in names}
