@@ -37,8 +37,8 @@ NO_HOST = ("No ComfyUI was found, so its part of the demo did not run. Get it wi
 
 PAIR_NOTE = ("Video-As-Prompt with a mini expert: the reference; what the model makes of the target's first frame and a caption that does not say what to do; "
              "and what it makes following the reference. The oracle judges motion or attribute by what the reference does.")
-SPATIAL_NOTE = ("A mini SSG Adapter: CLIP Spatial Mask finds the caption's objects in a picture, Visual Prompt darkens the rest, and the "
-                "text-to-video model looks at it. Same prompt, same seed, without and with.")
+SPATIAL_NOTE = ("A mini SSG Adapter: CLIP Spatial Mask finds the objects in a picture, Visual Prompt darkens the rest, and the text-to-video model looks "
+                "at it. The prompt does not say where they go, only the picture does, and the oracle judges relation by that. Same seed, without and with.")
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,9 @@ def spatial_shots(inputs: Path) -> list[Shot]:
     for seed in (20, 21, 22):
         scene = sample_scene(seed, "heldout", 2)
         for title, strength in (("text alone", 0.0), ("with the adapter", 1.0)):
-            api = mini.workflow("mini_ssg_adapter", positive={"text": caption(scene)}, apply={"strength": strength}, sampler={"seed": seed})
-            shots.append(Shot(title, show(api, scene, inputs, f"layout-{seed}"), scene))
+            asked = caption(scene, relation=False)
+            api = mini.workflow("mini_ssg_adapter", positive={"text": asked}, apply={"strength": strength}, sampler={"seed": seed})
+            shots.append(Shot(title, show(api, scene, inputs, f"layout-{seed}"), scene, asked))
     return shots
 
 
