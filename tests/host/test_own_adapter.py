@@ -60,6 +60,7 @@ def test_it_writes_an_adapter_that_the_model_follows_and_goes_on_from_there(flag
     assert adapter.model.spec.blocks == (1, 2) and adapter.model.spec.rank == 4 and adapter.model.spec.clip_width == 128
     assert facts["backbone"] == "toy_wan.safetensors" and facts["steps"] == 6 and facts["clips"] == said["clips"] == 3
     assert facts["size"] == [48, 32, 5] and facts["command"].startswith("python run.py train ssg-adapter --clips")
+    assert "/" not in facts["command"] and "\\" not in facts["command"]  # files are shared, folders are their owner's
     assert len(list((flags["cache"][0] / "clips").iterdir())) == 4, "three clips and the empty text"
     comfy.model_management.in_training = False
     with torch.inference_mode():

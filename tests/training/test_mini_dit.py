@@ -4,6 +4,7 @@ import pytest
 import torch
 from comfy.ldm.modules.attention import attention_basic
 
+from semantic_video.training import latents, mini_vae
 from semantic_video.training.mini_dit import BAND_SHARE, build, compiled, noise_levels, plain_attention, shifted
 
 
@@ -32,3 +33,12 @@ def test_the_host_has_its_attention_back_afterwards():
         assert host_model.optimized_attention is plain_attention
         raise RuntimeError("stop")
     assert host_model.optimized_attention is before
+
+
+def test_latents_of_another_world_have_another_folder(tmp_path, monkeypatch):
+    vae = mini_vae.build()
+    before = latents.folder_of(tmp_path, vae, 0)
+    assert latents.folder_of(tmp_path, vae, 0) == before != latents.folder_of(tmp_path, vae, 1)
+    drawn = latents.scene_number
+    monkeypatch.setattr(latents, "scene_number", lambda seed, index: drawn(seed, index + 1))
+    assert latents.folder_of(tmp_path, vae, 0) != before

@@ -1,5 +1,6 @@
 """Scenes: the same from the same seed, splits apart in combinations, relations true and alone true in every frame."""
 import itertools
+import math
 
 import pytest
 
@@ -8,9 +9,12 @@ from semantic_video.miniworld.render import render
 from semantic_video.miniworld.scene import (
     COLOURS,
     DOMINANCE,
+    GRID,
     MOTIONS,
+    PHASES,
     RELATIONS,
     SHAPES,
+    TRAVEL,
     held_out_relation,
     held_out_thing,
     is_held_out,
@@ -31,6 +35,14 @@ def test_a_seed_is_a_scene():
     assert sample_scenes(20, 3) != sample_scenes(20, 4)
     assert caption(sample_scene(0)) == "a small purple cross moves down on a brown background"  # in every process and version
     assert caption(sample_scene(1, "heldout", 2)) == "a large yellow cross grows, right of a small cyan cross on a brown background"
+
+
+def test_places_and_paths_are_few():
+    things = [t for scene in sample_scenes(1200, 8, "any") for t in scene.things]
+    assert all((GRID * t.x).is_integer() and (GRID * t.y).is_integer() and t.speed == TRAVEL for t in things)
+    turns = {PHASES * t.phase / (2 * math.pi) for t in things if t.motion == "circle"}
+    assert len(turns) == PHASES and all(abs(turn - round(turn)) < 1e-9 for turn in turns)
+    assert len({(t.x, t.y) for t in things}) > 100
 
 
 def test_splits_share_no_combination():
