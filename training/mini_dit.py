@@ -3,9 +3,11 @@
     x_s = (1 - s) x0 + s eps
     s   = shift u / (1 + (shift - 1) u), u uniform, as the host's sampler visits it, shift 8; for 3 of 4 clips instead sigmoid(1.4 + normal),
           the band in which places and shapes are decided
-    loss = mean(w |f(x_s, 1000 s, text) - (eps - x0)|^2)        w = 1 + 3 (1 - s) where an object is, else 1
+    loss = mean(w |f(x_s, 1000 s, text) - (eps - x0)|^2)        w = 1 + 3 clamp((0.95 - s) / 0.25, 0, 1) where an object is, else 1
 
 Objects count more as the noise goes: in pure noise, where nobody can know their place, a weight that knows it would teach to paint them everywhere.
+Captions of two objects seldom say where they are, and then anything (`caption_for`): the model knows such sentences but places objects badly, the
+complaint of users that spatial techniques shall answer.
 
 The I2V model (Wan 2.2 style: 36 input channels, no CLIP branch) gets [x_s, 4 x mask, image latents] and starts from the T2V weights with
 zeros for the new channels. mask: 1 where the frame is given; image latents: of the first frame followed by gray, as WanImageToVideo makes it.
@@ -14,6 +16,7 @@ import json
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import comfy.ldm.wan.model as host_model
 import comfy.ops
@@ -24,6 +27,7 @@ from torch import Tensor, nn
 
 from ..host.loop import Plan, State, atomic_save, train
 from ..miniworld.caption import caption
+from ..miniworld.scene import RELATIONS, Scene
 from . import mini_clip, mini_vae
 from .data import rng_of
 from .evaluate import held_out_scores
@@ -32,10 +36,11 @@ from .latents import Latents, fill, folder_of
 CONFIG = dict(dim=160, ffn_dim=320, num_heads=5, num_layers=6, freq_dim=256, out_dim=16, text_dim=mini_clip.CONFIG["text_cfg"]["width"])
 SHIFT = 8.0
 OBJECT_WEIGHT = 4.0
+PLACED, UNPLACED = 0.7, 0.95  # noise levels at which objects get their whole weight, and none
 BAND, BAND_SHARE = 1.4, 0.75
 CAPTION_DROPOUT = 0.1
 UNSAID = 0.2  # chance that a caption leaves out a size or the background
-RELATION_SAID = 0.1  # chance that one of two objects says where they are: seldom, as in captions from the web; it leaves spatial techniques room
+RELATION_SAID = 0.2  # chance that one of two objects names a relation
 REFRESH_STEPS = 100
 IMAGE_SHARE = 0.5  # of the scenes of T2V that I2V sees: their padded first frames cost another encoding
 
@@ -83,6 +88,19 @@ def noise_levels(count: int, generator: torch.Generator) -> Tensor:
     return torch.cat(((BAND + torch.special.ndtri(band.clamp(1e-4, 1 - 1e-4))).sigmoid(), shifted(whole)))
 
 
+def caption_for(scene: Scene, rng: Random) -> str:
+    """A caption to train on: true of `scene`, but that a relation, where one is named, is drawn at random."""
+    named = replace(scene, relation=rng.choice(list(RELATIONS))) if scene.relation else scene
+    return caption(named, rng, UNSAID, relation=rng.random() < RELATION_SAID)
+
+
+def losses_of(error: Tensor, s: Tensor, cover: Tensor) -> dict[str, Tensor]:
+    """The weighted mean "loss", and that of "objects" alone, of squared errors [batch, 1, time, height, width] at noise levels s; cover, of the same
+    shape: 1 where an object is."""
+    weight = 1 + (OBJECT_WEIGHT - 1) * ((UNPLACED - s) / (UNPLACED - PLACED)).clamp(0, 1) * cover
+    return {"loss": (error * weight).sum() / weight.sum(), "objects": (error * cover).sum() / cover.sum()}
+
+
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, *args, **options) -> Tensor:
     """softmax(q k^T / sqrt(d)) v in the tensors' own precision, [batch, tokens, heads x d] each."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
@@ -120,7 +138,7 @@ def make_loss(model: WanModel, clip, latents: Latents, plan: Plan):
             latents.refresh()
         rng = rng_of(plan.seed, step, 11)
         scenes, batch = latents.batch(rng, plan.batch)
-        text = mini_clip.encode_text(clip, [caption(s, rng, UNSAID, relation=rng.random() < RELATION_SAID) for s in scenes])
+        text = mini_clip.encode_text(clip, [caption_for(s, rng) for s in scenes])
         heard = torch.tensor([rng.random() >= CAPTION_DROPOUT for _ in scenes]).view(-1, 1, 1)
         text = torch.where(heard, text, silent)
         generator = torch.Generator().manual_seed(rng.getrandbits(60))
@@ -133,9 +151,7 @@ def make_loss(model: WanModel, clip, latents: Latents, plan: Plan):
         with torch.autocast("cpu", torch.bfloat16):
             velocity = model(x, s.flatten() * 1000, text)
         error = (velocity.float() - (noise - x0)).square().mean(1, keepdim=True)
-        weight = 1 + (OBJECT_WEIGHT - 1) * (1 - s) * batch["cover"]
-        objects = (error * batch["cover"]).sum() / batch["cover"].sum()
-        return {"loss": (error * weight).sum() / weight.sum(), "objects": objects}
+        return losses_of(error, s, batch["cover"])
     return loss_of
 
 

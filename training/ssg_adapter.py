@@ -24,6 +24,7 @@ from .prompted import Prompted
 
 RANK, TOKEN_WIDTH = 22, 48  # with 24 the weights that ship would be a little over 20 MB
 MOST_SCENES = 12800
+RELATION_SAID = 0.5  # share of the captions of two objects that say where they are
 LARGEST = 0.05  # of the model's parameters
 
 
@@ -32,7 +33,8 @@ def draw_mini(model, text_clip, data: Prompted, count: int):
     def draw(rng) -> Batch:
         scenes, tensors = data.batch(rng, count)
         x0 = tensors["latents"]
-        texts = mini_clip.encode_text(text_clip, [*(caption(scene, rng, drop=UNSAID) for scene in scenes), ""])
+        said = [caption(scene, rng, UNSAID, relation=rng.random() < RELATION_SAID) for scene in scenes]
+        texts = mini_clip.encode_text(text_clip, [*said, ""])
         each = [conds_of(model, x0[:1], text[None]) for text in texts]
         return Batch(x0, each[:-1], each[-1:] * count, tensors["features"], tensors["cover"])
     return draw

@@ -28,7 +28,7 @@ from . import mini_clip, mini_vae
 from .data import rng_of
 from .evaluate_pairs import held_out_scores
 from .latents import folder_of
-from .mini_dit import OBJECT_WEIGHT, UNSAID, shifted
+from .mini_dit import UNSAID, losses_of, shifted
 from .pairs import Pairs, fill
 
 LAYERS = (0, 2)  # more would not fit into the 20 MB that ship
@@ -106,11 +106,7 @@ def make_loss(model, draw: Callable[[Random], dict[str, Tensor]], plan: Plan):
             predicted = velocity(model, x, s.flatten() * 1000, batch["text"], batch["reference"], batch["reference_text"],
                                  batch.get("image"), batch.get("reference_image"))
         error = (predicted.float() - (noise - x0)).square().mean(1, keepdim=True)
-        if "cover" not in batch:
-            return {"loss": error.mean()}
-        weight = 1 + (OBJECT_WEIGHT - 1) * (1 - s) * batch["cover"]
-        objects = (error * batch["cover"]).sum() / batch["cover"].sum()
-        return {"loss": (error * weight).sum() / weight.sum(), "objects": objects}
+        return losses_of(error, s, batch["cover"]) if "cover" in batch else {"loss": error.mean()}
     return loss_of
 
 

@@ -1,11 +1,15 @@
 """What is particular to the training of the mini DiTs: which noise levels it sees, and the attention it is compiled with."""
+from random import Random
+
 import comfy.ldm.wan.model as host_model
 import pytest
 import torch
 from comfy.ldm.modules.attention import attention_basic
 
+from semantic_video.miniworld.caption import parse
+from semantic_video.miniworld.scene import sample_scene, sample_scenes
 from semantic_video.training import latents, mini_vae
-from semantic_video.training.mini_dit import BAND_SHARE, build, compiled, noise_levels, plain_attention, shifted
+from semantic_video.training.mini_dit import BAND_SHARE, build, caption_for, compiled, losses_of, noise_levels, plain_attention, shifted
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 24])
@@ -20,6 +24,25 @@ def test_noise_levels_have_the_medians_they_claim():
     levels = noise_levels(4000, torch.Generator().manual_seed(0))
     assert float(levels[:3000].median()) == pytest.approx(float(torch.tensor(1.4).sigmoid()), abs=2e-3)
     assert float(levels[3000:].median()) == pytest.approx(float(shifted(torch.tensor(0.5))), abs=2e-3)
+
+
+def test_objects_count_four_times_where_their_place_is_known_and_once_where_it_is_not():
+    cover = torch.tensor([1.0, 0, 0, 0]).view(1, 1, 1, 2, 2)
+    for level, mean in ((0.0, 4 / 7), (0.7, 4 / 7), (0.825, 2.5 / 5.5), (0.95, 1 / 4), (1.0, 1 / 4)):
+        losses = losses_of(cover, torch.full((1, 1, 1, 1, 1), level), cover)  # an error of 1 on the object, none beside it
+        assert float(losses["loss"]) == pytest.approx(mean) and float(losses["objects"]) == 1
+
+
+def test_captions_seldom_name_a_relation_and_then_any():
+    rng = Random(0)
+    scenes = sample_scenes(2000, 0, objects=(2,))
+    facts = [parse(caption_for(scene, rng)) for scene in scenes]
+    named = [(said.relation, scene.relation) for said, scene in zip(facts, scenes) if said.relation]
+    assert 0.15 < len(named) / len(scenes) < 0.25
+    assert 0.15 < sum(said == true for said, true in named) / len(named) < 0.35
+    assert all((a.shape, a.colour, a.motion) == (b.shape, b.colour, b.motion) for said, scene in zip(facts, scenes)
+               for a, b in zip(said.things[:1], scene.things[:1]))
+    assert parse(caption_for(sample_scene(0), rng)).relation is None
 
 
 def test_plain_attention_is_attention():
