@@ -2,6 +2,7 @@
 
 A variant is a workflow in API format and changes to it, written behind it as node.input=value:
     python run.py report workflows/api/x.json workflows/api/x.json swin.strength=0 --captions 200
+Of more than two each but the last is compared with the last, and --out takes a name for each comparison.
 Captions go into the node titled "Prompt", seeds into every seed input, held-out scenes give the captions. Where there are nodes titled "First frame"
 and "Phrases", the scene's first frame and its objects, one a line, go into them; a model that starts from that frame is scored on keeping it (PSNR, dB).
 
@@ -60,7 +61,7 @@ def measure(server: Server, workflows: list[tuple[str, dict]], scenes: list[Scen
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="run.py report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="+", metavar="WORKFLOW [node.input=value ...]", help="one variant (scores only) or two (a paired comparison)")
+    parser.add_argument("words", nargs="+", metavar="WORKFLOW [node.input=value ...]", help="one variant (scores), or more (each compared with the last)")
     parser.add_argument("--captions", type=int, default=200, help="held-out captions")
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 2], help="objects per scene: 1, 2 or both")
     parser.add_argument("--unplaced", action="store_true", help="prompts do not say where two objects are to each other; it is scored all the same")
@@ -68,44 +69,57 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--borders", type=int, nargs="*", default=[], help="first video frames of windows, for the seam score")
     parser.add_argument("--pairs", type=int, default=0, help="held-out pairs of a reference and a target, instead of captions")
     parser.add_argument("--seen", action="store_true", help="with --pairs: the references' captions do not say the motion either; it must be seen")
-    parser.add_argument("--out", default="report", help="name of the files in benchmarks/results")
+    parser.add_argument("--out", nargs="+", default=["report"], help="name of the files in benchmarks/results, one for each comparison")
     return parser.parse_args(arguments)
+
+
+def write_scores(clips: list[dict[str, float]], path: Path, workflow: str, note: str) -> str:
+    """Writes the table of one variant's scores beside `path`, as Markdown and JSON, and returns it."""
+    names = dict.fromkeys(name for clip in clips for name in clip)
+    values = {name: torch.tensor([clip[name] for clip in clips if name in clip]) for name in names}
+    rows = [(name, float(v.mean()), *interval(v), len(v)) for name, v in values.items()]
+    text = "\n".join([f"# {path.name}", "", workflow, "", note, "", "| score | mean | 95 % interval | clips |", "| --- | ---: | --- | ---: |",
+                      *(f"| {n} | {m:.3f} | {low:.3f} .. {high:.3f} | {count} |" for n, m, low, high, count in rows)]) + "\n"
+    records = [dict(zip(("score", "mean", "low", "high", "clips"), row)) for row in rows]
+    path.with_suffix(".json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(text, encoding="utf-8")
+    return text
+
+
+def write_comparison(a: list[dict[str, float]], b: list[dict[str, float]], path: Path, names: tuple[str, str], note: str) -> str:
+    """Writes the paired comparison of two variants beside `path`, as Markdown, JSON and PNG, and returns the table."""
+    rows = compare(a, b)
+    text = markdown(rows, path.name, *names, note)
+    path.with_suffix(".json").write_text(json.dumps(as_json(rows), indent=1) + "\n", encoding="utf-8")
+    plot(rows, path.with_suffix(".png"), path.name)
+    path.with_suffix(".md").write_text(text, encoding="utf-8")
+    return text
 
 
 def main(arguments: list[str]) -> int:
     chosen = parse(arguments)
     workflows = variants(chosen.words)
-    if len(workflows) > 2:
-        raise ValueError(f"{len(workflows)} workflows: give one or two.")
     if chosen.pairs and len(workflows) != 2:
         raise ValueError(f"--pairs: {len(workflows)} workflow(s); give two, the second following its reference.")
+    if len(chosen.out) != max(len(workflows) - 1, 1):
+        raise ValueError(f"--out: {len(chosen.out)} name(s) for {len(workflows)} workflow(s); give {max(len(workflows) - 1, 1)}.")
     hosts = find_hosts(ROOT)
     if not hosts:
         raise ValueError("no ComfyUI found. git clone https://github.com/Comfy-Org/ComfyUI   then set COMFYUI_PATH to it.")
     RESULTS.mkdir(exist_ok=True)
+    paths = [RESULTS / name for name in chosen.out]
     version = f"ComfyUI {'.'.join(map(str, version_of(hosts[0])))}"
-    if chosen.pairs:
-        with TemporaryDirectory() as base, Server(hosts[0], Path(base), arguments=mini.mount(Path(base))) as server:
-            print(write_pairs(measure_pairs(server, workflows, chosen.pairs, chosen.seen), RESULTS / chosen.out, workflows, version, chosen.seen))
-        return 0
-    scenes = sample_scenes(chosen.captions, seed=1, split="heldout", objects=chosen.objects)
     with TemporaryDirectory() as base, Server(hosts[0], Path(base), arguments=mini.mount(Path(base))) as server:
+        if chosen.pairs:
+            print(write_pairs(measure_pairs(server, workflows, chosen.pairs, chosen.seen), paths[0], workflows, version, chosen.seen))
+            return 0
+        scenes = sample_scenes(chosen.captions, seed=1, split="heldout", objects=chosen.objects)
         results = measure(server, workflows, scenes, chosen.seeds, chosen.borders, not chosen.unplaced)
     unsaid = " The prompts do not say where the objects are to each other." if chosen.unplaced else ""
     note = f"{len(scenes)} held-out captions, {chosen.seeds} seed(s) each, {version}.{unsaid}"
+    shown = [name for name, _ in workflows]
     if len(workflows) == 1:
-        names = dict.fromkeys(name for clip in results[0] for name in clip)
-        values = {name: torch.tensor([clip[name] for clip in results[0] if name in clip]) for name in names}
-        rows = [(name, float(v.mean()), *interval(v), len(v)) for name, v in values.items()]
-        text = "\n".join([f"# {chosen.out}", "", workflows[0][0], "", note, "", "| score | mean | 95 % interval | clips |", "| --- | ---: | --- | ---: |",
-                          *(f"| {n} | {m:.3f} | {low:.3f} .. {high:.3f} | {count} |" for n, m, low, high, count in rows)]) + "\n"
-        (RESULTS / f"{chosen.out}.json").write_text(json.dumps([dict(zip(("score", "mean", "low", "high", "clips"), row)) for row in rows], indent=1) + "\n")
-    else:
-        rows = compare(*results)
-        text = markdown(rows, chosen.out, workflows[0][0], workflows[1][0], note)
-        (RESULTS / f"{chosen.out}.json").write_text(json.dumps(as_json(rows), indent=1) + "\n")
-        plot(rows, RESULTS / f"{chosen.out}.png", chosen.out)
-    (RESULTS / f"{chosen.out}.md").write_text(text)
-    print(text)
+        print(write_scores(results[0], paths[0], shown[0], note))
+    for path, name, clips in zip(paths, shown[:-1], results):
+        print(write_comparison(clips, results[-1], path, (name, shown[-1]), note))
     return 0
-

@@ -29,6 +29,11 @@ def scene_number(seed: int, index: int, split: str = "train") -> Scene:
     return sample_scene(rng, split, 2 if rng.random() < TWO_OBJECTS else 1)
 
 
+def hardness(scene: Scene) -> int:
+    """What the mini DiTs get wrong more often: a second object, crosses, triangles."""
+    return len(scene.things) + sum(thing.shape in ("cross", "triangle") for thing in scene.things)
+
+
 def encode(vae, video: Tensor) -> Tensor:
     """Latents as the DiT sees them [batch, 16, latent time, height, width], of video [batch, 3, time, height, width], -1..1."""
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), quick_norms():
@@ -99,7 +104,8 @@ class Latents:
         return SHARD * len(self.shards)
 
     def batch(self, rng: Random, count: int) -> tuple[list[Scene], dict[str, Tensor]]:
-        """`count` random scenes and their float32 tensors: latents, cover and, with images, image."""
-        picks = [rng.randrange(len(self)) for _ in range(count)]
+        """`count` random scenes and their float32 tensors: latents, cover and, with images, image. Half of them are the harder of two drawn."""
+        drawn = [[rng.randrange(len(self)) for _ in range(1 + i % 2)] for i in range(count)]
+        picks = [max(indices, key=lambda i: hardness(scene_number(self.seed, i))) for indices in drawn]
         tensors = {key: torch.stack([self.shards[i // SHARD][key][i % SHARD] for i in picks]).float() for key in self.shards[0]}
         return [scene_number(self.seed, i) for i in picks], tensors

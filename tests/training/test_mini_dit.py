@@ -7,7 +7,7 @@ import torch
 from comfy.ldm.modules.attention import attention_basic
 
 from semantic_video.miniworld.caption import parse
-from semantic_video.miniworld.scene import sample_scene, sample_scenes
+from semantic_video.miniworld.scene import Scene, Thing, sample_scene, sample_scenes
 from semantic_video.training import latents, mini_vae
 from semantic_video.training.mini_dit import BAND_SHARE, build, caption_for, compiled, losses_of, noise_levels, plain_attention, shifted
 
@@ -56,6 +56,16 @@ def test_the_host_has_its_attention_back_afterwards():
         assert host_model.optimized_attention is plain_attention
         raise RuntimeError("stop")
     assert host_model.optimized_attention is before
+
+
+def test_half_of_a_batch_is_the_harder_of_two(tmp_path):
+    latents.atomic_save({"latents": torch.zeros(64, 16, 1, 1, 1), "cover": torch.zeros(64, 1, 1, 1, 1)}, tmp_path / "clip-0000.safetensors", {})
+    scenes, tensors = latents.Latents(tmp_path, 0).batch(Random(0), 2000)
+    hardness = [latents.hardness(scene) for scene in scenes]
+    assert tensors["latents"].shape == (2000, 16, 1, 1, 1)
+    assert sum(hardness[1::2]) > 1.15 * sum(hardness[::2])
+    easy, hard = (Scene((Thing(shape, "red", "small", 0.5, 0.5, 0.1),) * count, "white", "above" * (count - 1)) for shape, count in (("circle", 1), ("cross", 2)))
+    assert (latents.hardness(easy), latents.hardness(hard)) == (1, 4)
 
 
 def test_latents_of_another_world_have_another_folder(tmp_path, monkeypatch):

@@ -1,4 +1,6 @@
 """What run.py report asks of the server and what it scores, with a server that returns the truth."""
+import json
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,3 +29,25 @@ def test_prompts_may_leave_out_where_and_relation_is_scored_all_the_same(said, t
     assert all(parse(text).things[1].colour == scene.things[1].colour for text, scene in zip(asked, scenes, strict=True))
     assert [row["relation"] for row in rows] == [1.0, 1.0, 1.0]
     assert asked[0] == caption(scenes[0], 0, relation=said)
+
+
+def test_each_variant_is_compared_with_the_last(tmp_path, monkeypatch):
+    workflow = tmp_path / "w.json"
+    workflow.write_text(json.dumps({"n": {"class_type": "N", "inputs": {"x": 0}}}))
+
+    def measure(server, workflows, scenes, *rest):
+        return [[{"object": api["n"]["inputs"]["x"] + 0.1 * i} for i in range(len(scenes))] for _, api in workflows]
+
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(report, "find_hosts", lambda root: [tmp_path])
+    monkeypatch.setattr(report, "version_of", lambda host: (0, 33, 0))
+    monkeypatch.setattr(report, "Server", lambda *args, **options: nullcontext())
+    monkeypatch.setattr(report, "measure", measure)
+    words = [str(workflow), "n.x=1", str(workflow), "n.x=2", str(workflow), "n.x=5"]
+    assert report.main([*words, "--captions", "3", "--out", "one", "two"]) == 0
+    for name, value in (("one", 1), ("two", 2)):
+        (row,) = json.loads((tmp_path / f"{name}.json").read_text())
+        assert (row["difference"], row["verdict"], row["clips"]) == (pytest.approx(5 - value), "B higher", 3)
+        assert f"A: {workflow} n.x={value}" in (tmp_path / f"{name}.md").read_text() and (tmp_path / f"{name}.png").exists()
+    with pytest.raises(ValueError, match=r"--out: 1 name\(s\) for 3 workflow\(s\); give 2"):
+        report.main(words)
