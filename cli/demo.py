@@ -28,7 +28,8 @@ DEMO = ROOT / "demo"
 LONG = 93  # frames: 24 latent frames, four times what the mini models were trained on
 TOY_SIZE = {"width": 64, "height": 64, "length": 81}
 MINI_NOTE = ("Made by models of a few million parameters, trained on MiniWorld and shipped with the pack, through ComfyUI's own loaders and samplers. "
-             "Under each clip what the oracle saw in it, from the pixels alone: 1 is as the caption says.")
+             "Under each clip what the oracle saw in it, from the pixels alone: 1 is as the caption says. Text that says where things go (relation) "
+             "the text to video model does not understand: an SSG Adapter, below, shows it.")
 TOY_NOTE = ("The workflows that ship for your checkpoints, here with tiny random weights, so the pictures are noise. What they show: the graphs that people "
             "post run through a real server, at full length, with the nodes in them.")
 NO_HOST = ("No ComfyUI was found, so its part of the demo did not run. Get it with `git clone https://github.com/Comfy-Org/ComfyUI`, set COMFYUI_PATH to it "
@@ -38,7 +39,7 @@ NO_HOST = ("No ComfyUI was found, so its part of the demo did not run. Get it wi
 PAIR_NOTE = ("Video-As-Prompt with a mini expert: the reference; what the model makes of the target's first frame and a caption that does not say what to do; "
              "and what it makes following the reference. The oracle judges motion or attribute by what the reference does.")
 SPATIAL_NOTE = ("A mini SSG Adapter: CLIP Spatial Mask finds the objects in a picture, Visual Prompt darkens the rest, and the text-to-video model looks "
-                "at it. The prompt does not say where they go, only the picture does, and the oracle judges relation by that. Same seed, without and with.")
+                "at it. The prompt says where they go, which this video model does not understand; the picture shows it. Same seed, without and with.")
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,8 @@ def spatial_shots(inputs: Path) -> list[Shot]:
     for seed in (20, 21, 22):
         scene = sample_scene(seed, "heldout", 2)
         for title, strength in (("text alone", 0.0), ("with the adapter", 1.0)):
-            asked = caption(scene, relation=False)
-            api = mini.workflow("mini_ssg_adapter", positive={"text": asked}, apply={"strength": strength}, sampler={"seed": seed})
-            shots.append(Shot(title, show(api, scene, inputs, f"layout-{seed}"), scene, asked))
+            api = mini.workflow("mini_ssg_adapter", positive={"text": caption(scene)}, apply={"strength": strength}, sampler={"seed": seed})
+            shots.append(Shot(title, show(api, scene, inputs, f"layout-{seed}"), scene))
     return shots
 
 

@@ -6,8 +6,8 @@
     loss = mean(w |f(x_s, 1000 s, text) - (eps - x0)|^2)        w = 1 + 3 clamp((0.95 - s) / 0.25, 0, 1) where an object is, else 1
 
 Objects count more as the noise goes: in pure noise, where nobody can know their place, a weight that knows it would teach to paint them everywhere.
-Captions of two objects seldom say where they are, and then anything (`caption_for`): the model knows such sentences but places objects badly, the
-complaint of users that spatial techniques shall answer.
+Captions of two objects say where they are, but anything (`caption_for`): the model knows such sentences but places objects badly, the complaint of users
+that spatial techniques shall answer.
 
 The I2V model (Wan 2.2 style: 36 input channels, no CLIP branch) gets [x_s, 4 x mask, image latents] and starts from the T2V weights with
 zeros for the new channels. mask: 1 where the frame is given; image latents: of the first frame followed by gray, as WanImageToVideo makes it.
@@ -40,7 +40,7 @@ PLACED, UNPLACED = 0.7, 0.95  # noise levels at which objects get their whole we
 BAND, BAND_SHARE = 1.4, 0.75
 CAPTION_DROPOUT = 0.1
 UNSAID = 0.2  # chance that a caption leaves out a size or the background
-RELATION_SAID = 0.2  # chance that one of two objects names a relation
+RELATION_SAID = 0.8  # chance that one of two objects names a relation
 REFRESH_STEPS = 100
 IMAGE_SHARE = 0.5  # of the scenes of T2V that I2V sees: their padded first frames cost another encoding
 
