@@ -1,7 +1,7 @@
 """Mini T2V and I2V: the host's WanModel at width 160, trained by flow matching on cached latents of rendered scenes.
 
     x_s = (1 - s) x0 + s eps
-    s   = shift u / (1 + (shift - 1) u), u uniform, as the host's sampler visits it, shift 8; for 3 of 4 clips instead sigmoid(1.4 + normal),
+    s   = shift u / (1 + (shift - 1) u), u uniform, as the host's sampler visits it, shift 8; for 3 of 4 clips instead sigmoid(1.7 + normal),
           the band in which places and shapes are decided
     loss = mean(w |f(x_s, 1000 s, text) - (eps - x0)|^2)        w = 1 + 3 clamp((0.95 - s) / 0.25, 0, 1) where an object is, else 1
 
@@ -37,7 +37,7 @@ CONFIG = dict(dim=160, ffn_dim=320, num_heads=5, num_layers=6, freq_dim=256, out
 SHIFT = 8.0
 OBJECT_WEIGHT = 4.0
 PLACED, UNPLACED = 0.7, 0.95  # noise levels at which objects get their whole weight, and none
-BAND, BAND_SHARE = 1.4, 0.75
+BAND, BAND_SHARE = 1.7, 0.75
 CAPTION_DROPOUT = 0.1
 UNSAID = 0.2  # chance that a caption leaves out a size or the background
 RELATION_SAID = 0.8  # chance that one of two objects names a relation

@@ -22,7 +22,7 @@ def test_noise_levels_are_those_of_the_band_and_of_the_sampler(count):
 
 def test_noise_levels_have_the_medians_they_claim():
     levels = noise_levels(4000, torch.Generator().manual_seed(0))
-    assert float(levels[:3000].median()) == pytest.approx(float(torch.tensor(1.4).sigmoid()), abs=2e-3)
+    assert float(levels[:3000].median()) == pytest.approx(float(torch.tensor(1.7).sigmoid()), abs=2e-3)
     assert float(levels[3000:].median()) == pytest.approx(float(shifted(torch.tensor(0.5))), abs=2e-3)
 
 
