@@ -28,8 +28,8 @@ DEMO = ROOT / "demo"
 LONG = 93  # frames: 24 latent frames, four times what the mini models were trained on
 TOY_SIZE = {"width": 64, "height": 64, "length": 81}
 MINI_NOTE = ("Made by models of a few million parameters, trained on MiniWorld and shipped with the pack, through ComfyUI's own loaders and samplers. "
-             "Under each clip what the oracle saw in it, from the pixels alone: 1 is as the caption says. Text that says where things go (relation) "
-             "the text to video model does not understand: an SSG Adapter, below, shows it.")
+             "Under each clip what the oracle saw in it, from the pixels alone: 1 is as the caption says. The text-to-video model "
+             "does not understand where a caption says that things go (relation); an SSG Adapter, below, shows it.")
 TOY_NOTE = ("The workflows that ship for your checkpoints, here with tiny random weights, so the pictures are noise. What they show: the graphs that people "
             "post run through a real server, at full length, with the nodes in them.")
 NO_HOST = ("No ComfyUI was found, so its part of the demo did not run. Get it with `git clone https://github.com/Comfy-Org/ComfyUI`, set COMFYUI_PATH to it "

@@ -22,7 +22,7 @@ from .mini_vae import quick_norms
 SHARD = 64
 TWO_OBJECTS = 0.4  # share of scenes with two objects
 FRAMES = 21
-HARD_SHAPES = {"triangle": 1, "cross": 2}
+HARD_SHAPES = {"triangle": 1, "cross": 2}  # what each adds to the hardness of a scene
 
 
 def scene_number(seed: int, index: int, split: str = "train") -> Scene:

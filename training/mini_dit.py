@@ -6,8 +6,8 @@
     loss = mean(w |f(x_s, 1000 s, text) - (eps - x0)|^2)        w = 1 + 3 clamp((0.95 - s) / 0.25, 0, 1) where an object is, else 1
 
 Objects count more as the noise goes: in pure noise, where nobody can know their place, a weight that knows it would teach to paint them everywhere.
-Captions of two objects say where they are, but anything (`caption_for`): the model knows such sentences but places objects badly, the complaint of users
-that spatial techniques shall answer.
+Most captions of two objects say where they are, true or not as chance has it (`caption_for`): the model knows such sentences but does not follow them, the
+complaint of users that spatial techniques shall answer.
 
 The I2V model (Wan 2.2 style: 36 input channels, no CLIP branch) gets [x_s, 4 x mask, image latents] and starts from the T2V weights with
 zeros for the new channels. mask: 1 where the frame is given; image latents: of the first frame followed by gray, as WanImageToVideo makes it.
