@@ -1,4 +1,4 @@
-"""Mini T2V and I2V: the host's WanModel at width 160, trained by flow matching on cached latents of rendered scenes.
+"""Mini T2V and I2V: the host's WanModel at width 160, nine and six blocks deep, trained by flow matching on cached latents of rendered scenes.
 
     x_s = (1 - s) x0 + s eps
     s   = shift u / (1 + (shift - 1) u), u uniform, as the host's sampler visits it, shift 8; for 3 of 4 clips instead sigmoid(1.7 + normal),
@@ -9,7 +9,7 @@ Objects count more as the noise goes: in pure noise, where nobody can know their
 Most captions of two objects say where they are, true or not as chance has it (`caption_for`): the model knows such sentences but does not follow them, the
 complaint of users that spatial techniques shall answer.
 
-The I2V model (Wan 2.2 style: 36 input channels, no CLIP branch) gets [x_s, 4 x mask, image latents] and starts from the T2V weights with
+The I2V model (Wan 2.2 style: 36 input channels, no CLIP branch) gets [x_s, 4 x mask, image latents] and starts from six blocks of the T2V with
 zeros for the new channels. mask: 1 where the frame is given; image latents: of the first frame followed by gray, as WanImageToVideo makes it.
 """
 import json
@@ -33,7 +33,8 @@ from .data import rng_of
 from .evaluate import held_out_scores
 from .latents import Latents, fill, folder_of
 
-CONFIG = dict(dim=160, ffn_dim=320, num_heads=5, num_layers=6, freq_dim=256, out_dim=16, text_dim=mini_clip.CONFIG["text_cfg"]["width"])
+CONFIG = dict(dim=160, ffn_dim=320, num_heads=5, freq_dim=256, out_dim=16, text_dim=mini_clip.CONFIG["text_cfg"]["width"])
+LAYERS = {"T2V": 9, "I2V": 6}
 SHIFT = 8.0
 OBJECT_WEIGHT = 4.0
 PLACED, UNPLACED = 0.7, 0.95  # noise levels at which objects get their whole weight, and none
@@ -47,7 +48,8 @@ IMAGE_SHARE = 0.5  # of the scenes of T2V that I2V sees: their padded first fram
 
 def build(image: bool) -> WanModel:
     """The host's module with the configuration that its UNETLoader infers from the file."""
-    return WanModel(in_dim=36 if image else 16, **CONFIG, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init)
+    shape = CONFIG | {"in_dim": 36 if image else 16, "num_layers": LAYERS["I2V" if image else "T2V"]}
+    return WanModel(**shape, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init)
 
 
 @torch.no_grad()
@@ -68,6 +70,20 @@ def initialise(model: WanModel, seed: int) -> None:
         elif name.startswith(("text_embedding", "time_embedding")) and parameter.ndim > 1:
             parameter.normal_(0, 0.02)
     nn.init.zeros_(model.head.head.weight)
+
+
+def with_layers(weights: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Weights of a model of `count` blocks for those of another number. Added blocks are copies of the one before them with zeros for what they put out,
+    so that the model answers as it did; of too many, evenly spaced ones stay."""
+    blocks = 1 + max(int(key.split(".")[1]) for key in weights if key.startswith("blocks."))
+    out = {key: value for key, value in weights.items() if not key.startswith("blocks.")}
+    sources = [i * blocks // count for i in range(count)]
+    for i, source in enumerate(sources):
+        for key, value in weights.items():
+            if key.startswith(f"blocks.{source}."):
+                added = source in sources[:i] and key.split(".", 2)[2].startswith(("self_attn.o.", "cross_attn.o.", "ffn.2."))
+                out[f"blocks.{i}." + key.split(".", 2)[2]] = torch.zeros_like(value) if added else value
+    return out
 
 
 def from_t2v(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -155,11 +171,17 @@ def make_loss(model: WanModel, clip, latents: Latents, plan: Plan):
     return loss_of
 
 
-def export(weights: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """bfloat16 matrices for UNETLoader, with the two facts it cannot infer."""
+def stored_as(key: str, weight: Tensor, image: bool) -> torch.dtype:
+    """The T2V's blocks in float8_e4m3fn, as many Wan files are: their depth for the bytes of a shallower model. Other matrices in bfloat16."""
+    if weight.ndim == 1:
+        return torch.float32
+    return torch.float8_e4m3fn if weight.ndim == 2 and key.startswith("blocks.") and not image else torch.bfloat16
+
+
+def export(weights: dict[str, Tensor], path: Path, metadata: dict[str, str], image: bool) -> None:
+    """A file for UNETLoader, with the two facts it cannot infer."""
     transformer = {"num_heads": CONFIG["num_heads"], "text_dim": CONFIG["text_dim"]}
-    atomic_save({k: v.bfloat16() if v.ndim > 1 else v.float() for k, v in weights.items()}, path,
-                {"config": json.dumps({"transformer": transformer})} | metadata)
+    atomic_save({k: v.to(stored_as(k, v, image)) for k, v in weights.items()}, path, {"config": json.dumps({"transformer": transformer})} | metadata)
 
 
 def run(plan: Plan, out: Path, describe, start: Path | None = None, compile: bool = False) -> dict[str, float]:
@@ -178,14 +200,15 @@ def run(plan: Plan, out: Path, describe, start: Path | None = None, compile: boo
     initialise(model, plan.seed)
     if image or start:
         weights = load_file(start or out / "mini_t2v.safetensors")
-        model.load_state_dict({k: v.float() for k, v in (weights if start else from_t2v(weights)).items()})
+        weights = with_layers(weights if start else from_t2v(weights), len(model.blocks))
+        model.load_state_dict({k: v.float() for k, v in weights.items()})
     latents = Latents(folder, plan.seed, image)
     path = out / f"{plan.name.replace('-', '_')}.safetensors"
 
     def finish(weights: dict[str, Tensor], state: State, clips: int = plan.held_out) -> dict[str, float]:
-        export(weights, path, describe(state, {}))
+        export(weights, path, describe(state, {}), image)
         scores = held_out_scores(path, out / "mini_vae.safetensors", clip, clips, sheet=plan.cache / f"{plan.name}-samples.png")
-        export(weights, path, describe(state, scores | {"distinct_scenes": len(latents)}))
+        export(weights, path, describe(state, scores | {"distinct_scenes": len(latents)}), image)
         print(f"step {state.step}, {len(latents)} scenes:", scores, flush=True)
         return scores
 

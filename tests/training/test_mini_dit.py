@@ -2,6 +2,7 @@
 from random import Random
 
 import comfy.ldm.wan.model as host_model
+import comfy.sd
 import pytest
 import torch
 from comfy.ldm.modules.attention import attention_basic
@@ -9,7 +10,22 @@ from comfy.ldm.modules.attention import attention_basic
 from semantic_video.miniworld.caption import parse
 from semantic_video.miniworld.scene import Scene, Thing, sample_scene, sample_scenes
 from semantic_video.training import latents, mini_vae
-from semantic_video.training.mini_dit import BAND_SHARE, build, caption_for, compiled, losses_of, noise_levels, plain_attention, shifted
+from semantic_video.training.mini_dit import (
+    BAND_SHARE,
+    CONFIG,
+    build,
+    caption_for,
+    compiled,
+    export,
+    from_t2v,
+    initialise,
+    losses_of,
+    noise_levels,
+    plain_attention,
+    shifted,
+    stored_as,
+    with_layers,
+)
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 24])
@@ -56,6 +72,60 @@ def test_the_host_has_its_attention_back_afterwards():
         assert host_model.optimized_attention is plain_attention
         raise RuntimeError("stop")
     assert host_model.optimized_attention is before
+
+
+def blocks(model):
+    weights = model.state_dict()
+    return [{k.split(".", 2)[2]: v for k, v in weights.items() if k.startswith(f"blocks.{i}.")} for i in range(len(model.blocks))]
+
+
+def test_a_deeper_model_begins_as_the_one_it_comes_from():
+    shallow, deep = build(True), build(False)
+    assert len(shallow.blocks) < len(deep.blocks)
+    initialise(shallow, 0)
+    shallow.head.head.weight.data.normal_(generator=torch.Generator().manual_seed(1))
+    weights = shallow.state_dict() | {"patch_embedding.weight": shallow.patch_embedding.weight[:, :16]}
+    deep.load_state_dict(with_layers(weights, len(deep.blocks)))
+    x = torch.randn(2, 36, 2, 4, 4, generator=torch.Generator().manual_seed(2))
+    x[:, 16:] = 0
+    time, text = torch.tensor([300.0, 900.0]), torch.randn(2, 4, CONFIG["text_dim"], generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        answer = shallow(x, time, text)
+        assert torch.equal(deep(x[:, :16], time, text), answer)
+
+
+def test_a_shallower_model_takes_evenly_spaced_blocks():
+    deep, shallow = build(False), build(True)
+    initialise(deep, 0)
+    kept = with_layers(from_t2v(deep.state_dict()), len(shallow.blocks))
+    shallow.load_state_dict(kept)
+    spaced = [blocks(deep)[i] for i in (0, 1, 3, 4, 6, 7)]
+    assert all(torch.equal(a[key], b[key]) for a, b in zip(blocks(shallow), spaced, strict=True) for key in a)
+    assert with_layers(kept, 6).keys() == kept.keys()
+
+
+def test_blocks_of_the_t2v_are_stored_in_eight_bits():
+    model = build(False).state_dict()
+    eight = {key for key, weight in model.items() if stored_as(key, weight, False) == torch.float8_e4m3fn}
+    assert "blocks.8.ffn.0.weight" in eight and "blocks.0.self_attn.q.weight" in eight
+    assert not [key for key in eight if "modulation" in key or not key.startswith("blocks.") or not key.endswith("weight")]
+    assert stored_as("blocks.0.modulation", model["blocks.0.modulation"], False) == torch.bfloat16
+    assert stored_as("blocks.0.ffn.0.bias", model["blocks.0.ffn.0.bias"], False) == torch.float32
+    assert {stored_as(key, weight, True) for key, weight in model.items()} == {torch.bfloat16, torch.float32}
+
+
+def test_the_hosts_loader_reads_what_is_exported(tmp_path):
+    model = build(False)
+    initialise(model, 0)
+    model.head.head.weight.data.normal_(generator=torch.Generator().manual_seed(1))
+    weights = model.state_dict()
+    export(weights, tmp_path / "t2v.safetensors", {}, False)
+    loaded = comfy.sd.load_diffusion_model(str(tmp_path / "t2v.safetensors")).model.diffusion_model
+    model.load_state_dict({key: weight.to(stored_as(key, weight, False)).float() for key, weight in weights.items()})
+    assert torch.equal(model.head.head.weight, loaded.head.head.weight) and len(loaded.blocks) == len(model.blocks)
+    x, text = torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(2)), torch.zeros(1, 4, CONFIG["text_dim"])
+    with torch.inference_mode():
+        assert torch.allclose(loaded(x, torch.tensor([500.0]), text), model(x, torch.tensor([500.0]), text), atol=1e-4)
 
 
 def test_half_of_a_batch_is_the_harder_of_two(tmp_path):
