@@ -35,6 +35,7 @@ from .latents import Latents, fill, folder_of
 
 CONFIG = dict(dim=160, ffn_dim=320, num_heads=5, freq_dim=256, out_dim=16, text_dim=mini_clip.CONFIG["text_cfg"]["width"])
 LAYERS = {"T2V": 9, "I2V": 6}
+BLOCK_OUTPUTS = ("self_attn.o.", "cross_attn.o.", "ffn.2.")
 SHIFT = 8.0
 OBJECT_WEIGHT = 4.0
 PLACED, UNPLACED = 0.7, 0.95  # noise levels at which objects get their whole weight, and none
@@ -79,10 +80,9 @@ def with_layers(weights: dict[str, Tensor], count: int) -> dict[str, Tensor]:
     out = {key: value for key, value in weights.items() if not key.startswith("blocks.")}
     sources = [i * blocks // count for i in range(count)]
     for i, source in enumerate(sources):
-        for key, value in weights.items():
-            if key.startswith(f"blocks.{source}."):
-                added = source in sources[:i] and key.split(".", 2)[2].startswith(("self_attn.o.", "cross_attn.o.", "ffn.2."))
-                out[f"blocks.{i}." + key.split(".", 2)[2]] = torch.zeros_like(value) if added else value
+        prefix, added = f"blocks.{source}.", source in sources[:i]
+        for name, value in ((key.removeprefix(prefix), value) for key, value in weights.items() if key.startswith(prefix)):
+            out[f"blocks.{i}.{name}"] = torch.zeros_like(value) if added and name.startswith(BLOCK_OUTPUTS) else value
     return out
 
 
@@ -172,7 +172,7 @@ def make_loss(model: WanModel, clip, latents: Latents, plan: Plan):
 
 
 def stored_as(key: str, weight: Tensor, image: bool) -> torch.dtype:
-    """The T2V's blocks in float8_e4m3fn, as many Wan files are: their depth for the bytes of a shallower model. Other matrices in bfloat16."""
+    """Matrices in bfloat16, but those of the T2V's blocks in float8_e4m3fn, as in many Wan files, so that its depth fits; vectors in float32."""
     if weight.ndim == 1:
         return torch.float32
     return torch.float8_e4m3fn if weight.ndim == 2 and key.startswith("blocks.") and not image else torch.bfloat16
