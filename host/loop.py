@@ -134,6 +134,15 @@ class Optimizer:
             part.load_state_dict(part.state_dict() | {"state": found[name]})
 
 
+def fill_weights(module: nn.Module, weights: dict[str, Tensor], source: Path, remedy: str) -> None:
+    """Loads `weights`, in the precision of `module`. ValueError, naming `source` and ending in `remedy`, if they are not of this very model."""
+    expected, found = ({k: tuple(v.shape) for k, v in tensors.items()} for tensors in (module.state_dict(), weights))
+    if odd := sorted(k for k in expected.keys() | found if expected.get(k) != found.get(k)):
+        raise ValueError(f"{source}: weights of another model ({odd[0]}: shape {found.get(odd[0], 'none')}, here {expected.get(odd[0], 'none')}; "
+                         f"{len(odd)} tensors differ). {remedy}")
+    module.load_state_dict(weights)
+
+
 def save_checkpoint(plan: Plan, state: State, module: nn.Module, average: Average, optimizer: Optimizer) -> None:
     tensors = {f"model.{k}": v.clone() for k, v in module.state_dict().items()} | {f"ema.{k}": v for k, v in average.weights.items()}
     tensors |= {f"optimizer.{k}": v for k, v in optimizer.moments().items()}
@@ -141,11 +150,11 @@ def save_checkpoint(plan: Plan, state: State, module: nn.Module, average: Averag
 
 
 def load_checkpoint(plan: Plan, module: nn.Module, average: Average, optimizer: Optimizer) -> State:
-    """Fills all three and returns the counters."""
+    """Fills all three and returns the counters. ValueError if the checkpoint is of another model."""
     with safe_open(checkpoint_path(plan), "pt") as file:
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118  (not a dict)
         state = State(**json.loads(file.metadata()["state"]))
-    module.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    fill_weights(module, {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}, checkpoint_path(plan), "Move it away, or train without --resume.")
     average.weights = {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")}
     optimizer.load_moments({k[10:]: v for k, v in tensors.items() if k.startswith("optimizer.")})
     return state

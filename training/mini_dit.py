@@ -25,7 +25,7 @@ from comfy.ldm.wan.model import WanModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..host.loop import Plan, State, atomic_save, train
+from ..host.loop import Plan, State, atomic_save, fill_weights, train
 from ..miniworld.caption import caption
 from ..miniworld.scene import RELATIONS, Scene
 from . import mini_clip, mini_vae
@@ -76,7 +76,7 @@ def initialise(model: WanModel, seed: int) -> None:
 def with_layers(weights: dict[str, Tensor], count: int) -> dict[str, Tensor]:
     """Weights of a model of `count` blocks for those of another number. Added blocks are copies of the one before them with zeros for what they put out,
     so that the model answers as it did; of too many, evenly spaced ones stay."""
-    blocks = 1 + max(int(key.split(".")[1]) for key in weights if key.startswith("blocks."))
+    blocks = 1 + max((int(key.split(".")[1]) for key in weights if key.startswith("blocks.")), default=-1)
     out = {key: value for key, value in weights.items() if not key.startswith("blocks.")}
     sources = [i * blocks // count for i in range(count)]
     for i, source in enumerate(sources):
@@ -199,9 +199,10 @@ def run(plan: Plan, out: Path, describe, start: Path | None = None, compile: boo
     model = build(image)
     initialise(model, plan.seed)
     if image or start:
-        weights = load_file(start or out / "mini_t2v.safetensors")
+        source = start or out / "mini_t2v.safetensors"
+        weights = load_file(source)
         weights = with_layers(weights if start else from_t2v(weights), len(model.blocks))
-        model.load_state_dict({k: v.float() for k, v in weights.items()})
+        fill_weights(model, weights, source, f"Start from a {plan.name}." if start else "Train mini-t2v anew.")
     latents = Latents(folder, plan.seed, image)
     path = out / f"{plan.name.replace('-', '_')}.safetensors"
 

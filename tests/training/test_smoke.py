@@ -1,5 +1,6 @@
 """A few steps of each training: the loss falls, and the host's own loaders read what is saved. The order matters, as it does for users."""
 import json
+from shutil import copy
 
 import comfy.model_management
 import comfy.sd
@@ -7,9 +8,11 @@ import comfy.utils
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from semantic_video.host.loop import Plan, State, progress, rate_at
 from semantic_video.training import mini_clip
+from semantic_video.training.mini_dit import with_layers
 from semantic_video.training.mini_family import main
 
 
@@ -150,6 +153,21 @@ def test_text_is_padded_with_zeros_and_strange_words_are_named(trained):
 def test_resuming_goes_on_where_it_stopped(trained):
     trained("mini-t2v", "--resume", "--steps", "24")
     assert json.loads(metadata(trained("mini-t2v"))["training"])["steps"] == 24
+
+
+def test_training_starts_from_six_blocks_and_names_what_it_cannot_start_from(trained, tmp_path):
+    six = tmp_path / "six.safetensors"
+    save_file(with_layers(load_file(trained("mini-t2v")), 6), six)
+    grown = load_file(trained("mini-t2v", "--start", str(six), "--steps", "1"))
+    first, added, second = (grown[f"blocks.{i}.ffn.0.weight"].float().flatten() for i in (0, 1, 3))
+    assert "blocks.8.ffn.0.weight" in grown and torch.cosine_similarity(first, added, 0) > 0.9 > torch.cosine_similarity(first, second, 0)
+    with pytest.raises(ValueError, match=r"mini_i2v.safetensors: weights of another model \(patch_embedding.weight: shape \(160, 36.*Start from a mini-t2v"):
+        trained("mini-t2v", "--start", str(trained("mini-i2v")))
+    with pytest.raises(ValueError, match=r"mini_vae.safetensors: weights of another model .* Start from a mini-t2v"):
+        trained("mini-t2v", "--start", str(trained("mini-vae")))
+    copy(trained.cache / "mini-i2v.safetensors", trained.cache / "mini-t2v.safetensors")
+    with pytest.raises(ValueError, match=r"mini-t2v.safetensors: weights of another model .* train without --resume"):
+        trained("mini-t2v", "--resume")
 
 
 def test_the_rate_ends_at_zero_by_steps_or_by_minutes(tmp_path):
