@@ -72,7 +72,7 @@ def test_prompted_images_are_encoded_once_and_do_not_depend_on_their_neighbours(
 
 @pytest.mark.parametrize(("words", "message"), [
     (["ssg-adapter", "--rank", "96"], "--rank 96: .* parameters, more than a twentieth of the model's"),
-    (["ssg-adapter", "--blocks", "0,9"], "blocks: '9' is out of range: this model has blocks 0 to 5"),
+    (["ssg-adapter", "--blocks", "0,9"], "blocks: '9' is out of range: this model has blocks 0 to 8"),
     (["ssg-adapter", "--blocks", "x"], "blocks: 'x' is not a block or a range of blocks"),
     (["mini-t2v", "--rank", "8"], "--rank: is for ssg-adapter, not for mini-t2v"),
 ])
@@ -91,4 +91,4 @@ def test_what_it_builds_on_is_named(tmp_path):
 def test_the_shipped_adapter_is_small():
     weights, backbone = load_file(SHIPPED), load_file(WEIGHTS / "mini_t2v.safetensors")
     assert sum(x.numel() for x in weights.values()) <= 0.05 * sum(x.numel() for x in backbone.values())
-    assert SHIPPED.stat().st_size <= 150_000
+    assert SHIPPED.stat().st_size <= 200_000
