@@ -7,7 +7,6 @@ Nothing is pickled: a checkpoint is a safetensors file of weights, EMA and optim
 """
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,11 +14,11 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from .loss_plot import loss_plot
+from .weights import require_fit, save_weights
 
 LOG_STEPS = 10
 LEAST_MATRIX = 8  # rows and columns
@@ -83,14 +82,6 @@ class Average:
         torch._foreach_lerp_(list(self.weights.values()), [now[k] for k in self.weights], 1 - decay)
 
 
-def atomic_save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Writes a safetensors file that is there as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part, metadata)
-    os.replace(part, path)
-
-
 def checkpoint_path(plan: Plan) -> Path:
     return plan.cache / f"{plan.name}.safetensors"
 
@@ -134,19 +125,10 @@ class Optimizer:
             part.load_state_dict(part.state_dict() | {"state": found[name]})
 
 
-def fill_weights(module: nn.Module, weights: dict[str, Tensor], source: Path, remedy: str) -> None:
-    """Loads `weights`, in the precision of `module`. ValueError, naming `source` and ending in `remedy`, if they are not of this very model."""
-    expected, found = ({k: tuple(v.shape) for k, v in tensors.items()} for tensors in (module.state_dict(), weights))
-    if odd := sorted(k for k in expected.keys() | found if expected.get(k) != found.get(k)):
-        raise ValueError(f"{source}: weights of another model ({odd[0]}: shape {found.get(odd[0], 'none')}, here {expected.get(odd[0], 'none')}; "
-                         f"{len(odd)} tensors differ). {remedy}")
-    module.load_state_dict(weights)
-
-
 def save_checkpoint(plan: Plan, state: State, module: nn.Module, average: Average, optimizer: Optimizer) -> None:
     tensors = {f"model.{k}": v.clone() for k, v in module.state_dict().items()} | {f"ema.{k}": v for k, v in average.weights.items()}
     tensors |= {f"optimizer.{k}": v for k, v in optimizer.moments().items()}
-    atomic_save(tensors, checkpoint_path(plan), {"state": json.dumps(state.__dict__)})
+    save_weights(tensors, checkpoint_path(plan), {"state": json.dumps(state.__dict__)})
 
 
 def load_checkpoint(plan: Plan, module: nn.Module, average: Average, optimizer: Optimizer) -> State:
@@ -154,7 +136,9 @@ def load_checkpoint(plan: Plan, module: nn.Module, average: Average, optimizer: 
     with safe_open(checkpoint_path(plan), "pt") as file:
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118  (not a dict)
         state = State(**json.loads(file.metadata()["state"]))
-    fill_weights(module, {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}, checkpoint_path(plan), "Move it away, or train without --resume.")
+    weights = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
+    require_fit(module, weights, checkpoint_path(plan), "Move it away, or train without --resume.")
+    module.load_state_dict(weights)
     average.weights = {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")}
     optimizer.load_moments({k[10:]: v for k, v in tensors.items() if k.startswith("optimizer.")})
     return state

@@ -72,7 +72,7 @@ def save_weights(weights: dict[str, Tensor], path: str | Path, metadata: dict[st
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.contiguous() for key, value in weights.items()}, partial, metadata)
+    save_file({key: value.detach().contiguous() for key, value in weights.items()}, partial, metadata)
     partial.replace(path)
 
 
@@ -84,6 +84,14 @@ def load_diffusion_model(weights: dict[str, Tensor], source: str, model_options:
     return patcher
 
 
+def require_fit(module: nn.Module, weights: dict[str, Tensor], source: str | Path, remedy: str = "") -> None:
+    """Raises ValueError, naming `source` and the first wrong tensor and ending in `remedy`, where names or shapes of `weights` are not the module's."""
+    expected, found = ({key: tuple(value.shape) for key, value in tensors.items()} for tensors in (module.state_dict(), weights))
+    if wrong := sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)):
+        raise ValueError(f"{source}: {len(wrong)} tensors do not fit, first '{wrong[0]}': expected {expected.get(wrong[0])}, found {found.get(wrong[0])}. "
+                         f"It was made for another model or another version. {remedy}".rstrip())
+
+
 def load_weights(build: Callable[..., nn.Module], weights: dict[str, Tensor], source: str, dtype: torch.dtype | None = None):
     """A model patcher around `build(dtype=, device=, operations=)` holding `weights`, cast to `dtype` where given.
 
@@ -92,12 +100,7 @@ def load_weights(build: Callable[..., nn.Module], weights: dict[str, Tensor], so
     dtype = dtype or comfy.model_management.unet_dtype(model_params=sum(t.numel() for t in weights.values()))
     offload_device = comfy.model_management.unet_offload_device()
     module = build(dtype=dtype, device=offload_device, operations=comfy.ops.manual_cast)
-    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in weights.items()}
-    if expected != found:
-        wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
-        raise ValueError(f"{source}: {len(wrong)} tensors do not fit, first '{wrong[0]}': expected {expected.get(wrong[0])}, found {found.get(wrong[0])}. "
-                         "It was made for another model or another version.")
+    require_fit(module, weights, source)
     patcher = comfy.model_patcher.CoreModelPatcher(module, load_device=comfy.model_management.get_torch_device(), offload_device=offload_device)
     module.load_state_dict({key: value.to(dtype) for key, value in weights.items()}, assign=patcher.is_dynamic())
     return patcher

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..host.loop import Plan, State, atomic_save, train
+from ..host.loop import Plan, State, train
+from ..host.weights import save_weights
 from ..miniworld.caption import caption, phrase, words
 from ..miniworld.render import render
 from ..miniworld.scene import COLOURS, DIAGONALS, MOTIONS, SHAPES, Scene, ThingFacts, facts_of
@@ -172,7 +173,7 @@ def run(plan: Plan, out: Path, describe) -> dict[str, float]:
         model.load_state_dict(kept)
         scores = held_out_scores(model.eval(), plan.held_out)
         about = {"vocabulary": json.dumps(vocabulary), "open_clip": json.dumps(CONFIG | {"text_cfg": CONFIG["text_cfg"] | {"vocab_size": len(vocabulary)}})}
-        atomic_save({k: v.half() for k, v in kept.items()}, out / "mini_clip.safetensors", describe(state, scores) | about)
+        save_weights({k: v.half() for k, v in kept.items()}, out / "mini_clip.safetensors", describe(state, scores) | about)
         return scores
 
     first = replace(plan, name=f"{plan.name}-both", minutes=plan.minutes and plan.minutes * TEXT_SHARE,

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ..host.loop import atomic_save
+from ..host.weights import save_weights
 from ..miniworld.render import render
 from ..miniworld.scene import Scene, sample_scene
 from .mini_vae import quick_norms
@@ -80,7 +80,7 @@ def fill(folder: Path, vae, seed: int, scenes: int, images: int = 0, batch: int 
             video = clips.frames.movedim(-1, 1) * 2 - 1
             latents.append(encode(vae, video if kind == "clip" else padded_with_gray(video)).half())
             cover.append(object_cover(clips.masks).to(torch.uint8))
-        atomic_save({"latents": torch.cat(latents), "cover": torch.cat(cover)}, folder / f"{kind}-{i:04}.safetensors", {})
+        save_weights({"latents": torch.cat(latents), "cover": torch.cat(cover)}, folder / f"{kind}-{i:04}.safetensors", {})
 
 
 class Latents:

@@ -25,7 +25,8 @@ from comfy.ldm.wan.model import WanModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..host.loop import Plan, State, atomic_save, fill_weights, train
+from ..host.loop import Plan, State, train
+from ..host.weights import require_fit, save_weights
 from ..miniworld.caption import caption
 from ..miniworld.scene import RELATIONS, Scene
 from . import mini_clip, mini_vae
@@ -181,7 +182,7 @@ def stored_as(key: str, weight: Tensor, image: bool) -> torch.dtype:
 def export(weights: dict[str, Tensor], path: Path, metadata: dict[str, str], image: bool) -> None:
     """A file for UNETLoader, with the two facts it cannot infer."""
     transformer = {"num_heads": CONFIG["num_heads"], "text_dim": CONFIG["text_dim"]}
-    atomic_save({k: v.to(stored_as(k, v, image)) for k, v in weights.items()}, path, {"config": json.dumps({"transformer": transformer})} | metadata)
+    save_weights({k: v.to(stored_as(k, v, image)) for k, v in weights.items()}, path, {"config": json.dumps({"transformer": transformer})} | metadata)
 
 
 def run(plan: Plan, out: Path, describe, start: Path | None = None, compile: bool = False) -> dict[str, float]:
@@ -202,7 +203,8 @@ def run(plan: Plan, out: Path, describe, start: Path | None = None, compile: boo
         source = start or out / "mini_t2v.safetensors"
         weights = load_file(source)
         weights = with_layers(weights if start else from_t2v(weights), len(model.blocks))
-        fill_weights(model, weights, source, f"Start from a {plan.name}." if start else "Train mini-t2v anew.")
+        require_fit(model, weights, source, f"Start from a {plan.name}." if start else "Train mini-t2v anew.")
+        model.load_state_dict(weights)
     latents = Latents(folder, plan.seed, image)
     path = out / f"{plan.name.replace('-', '_')}.safetensors"
 

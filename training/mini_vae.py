@@ -15,7 +15,8 @@ from comfy.ldm.wan.vae import Resample, ResidualBlock, RMS_norm, WanVAE
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..host.loop import Plan, State, atomic_save, train
+from ..host.loop import Plan, State, train
+from ..host.weights import save_weights
 from ..miniworld.caption import caption
 from ..miniworld.oracle import judge
 from ..miniworld.render import render
@@ -182,7 +183,7 @@ def held_out_scores(vae: WanVAE, clips: int = 200) -> dict[str, float]:
 
 def export(weights: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     """Half precision file for VAELoader."""
-    atomic_save({k: v.half() for k, v in weights.items()}, path, metadata)
+    save_weights({k: v.half() for k, v in weights.items()}, path, metadata)
 
 
 def load(path: Path) -> WanVAE:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ..host.loop import atomic_save
+from ..host.weights import save_weights
 from ..miniworld.pairs import does
 from ..miniworld.render import render
 from ..miniworld.scene import Scene, sample_pair
@@ -40,7 +40,7 @@ def fill(folder: Path, vae, seed: int, pairs: int, batch: int = 16) -> None:
             parts["clip"].append(encode(vae, video).half())
             parts["image"].append(encode(vae, padded_with_gray(video)).half())
             parts["cover"].append(object_cover(clips.masks).to(torch.uint8))
-        atomic_save({name: torch.cat(values) for name, values in parts.items()}, path_of(folder, i), {})
+        save_weights({name: torch.cat(values) for name, values in parts.items()}, path_of(folder, i), {})
 
 
 class Pairs:

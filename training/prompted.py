@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..host.clip import SemVidCLIP
-from ..host.loop import atomic_save
+from ..host.weights import save_weights
 from ..kernels.visual_prompt import paint
 from ..miniworld.caption import object_captions
 from ..miniworld.render import render
@@ -61,7 +61,7 @@ def fill(folder: Path, clip: SemVidCLIP, name: str, seed: int, shards: int, toge
         some = missing[first:first + together]
         features = prompted_features(clip, [scene_number(seed, k) for i in some for k in range(i * SHARD, (i + 1) * SHARD)]).half()
         for i, part in zip(some, features.split(SHARD)):
-            atomic_save({"features": part}, path_of(folder, name, i), {})
+            save_weights({"features": part}, path_of(folder, name, i), {})
             bar.update(1)
     bar.close()
 

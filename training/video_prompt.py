@@ -17,7 +17,7 @@ import comfy.sd
 import torch
 from torch import Tensor
 
-from ..host.loop import Plan, State, atomic_save, train
+from ..host.loop import Plan, State, train
 from ..host.weights import Checkpoint, save_weights
 from ..kernels.video_prompt import HEAD, IMAGE, LATENT, TEXT, trimmed
 from ..miniworld.caption import caption
@@ -113,7 +113,7 @@ def make_loss(model, draw: Callable[[Random], dict[str, Tensor]], plan: Plan):
 def export(weights: dict[str, Tensor], start: Path, path: Path, metadata: dict[str, str]) -> None:
     """bfloat16 matrices for the VAP Expert Loader, with the facts that the file training started from holds."""
     about = {key: value for key, value in Checkpoint(start).metadata.items() if key in ("layers", "config")}
-    atomic_save({k: v.bfloat16() if v.ndim > 1 else v.float() for k, v in weights.items()}, path, about | metadata)
+    save_weights({k: v.bfloat16() if v.ndim > 1 else v.float() for k, v in weights.items()}, path, about | metadata)
 
 
 def run(plan: Plan, out: Path, describe) -> dict[str, float]:

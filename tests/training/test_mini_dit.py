@@ -129,7 +129,7 @@ def test_the_hosts_loader_reads_what_is_exported(tmp_path):
 
 
 def test_half_of_a_batch_is_the_harder_of_two(tmp_path):
-    latents.atomic_save({"latents": torch.zeros(64, 16, 1, 1, 1), "cover": torch.zeros(64, 1, 1, 1, 1)}, tmp_path / "clip-0000.safetensors", {})
+    latents.save_weights({"latents": torch.zeros(64, 16, 1, 1, 1), "cover": torch.zeros(64, 1, 1, 1, 1)}, tmp_path / "clip-0000.safetensors", {})
     scenes, tensors = latents.Latents(tmp_path, 0).batch(Random(0), 2000)
     hardness = [latents.hardness(scene) for scene in scenes]
     assert tensors["latents"].shape == (2000, 16, 1, 1, 1)
