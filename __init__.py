@@ -1,4 +1,5 @@
 """semantic-video: prompts that are followed, in space and over time, for Wan and HunyuanVideo in ComfyUI."""
+
 from comfy_api.latest import ComfyExtension, io
 
 from .nodes import NODES

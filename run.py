@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""python run.py test | demo | doctor | bench ...  Sets up what it needs on the first call, in its own .venv; the second call is fast.
+"""python run.py test | demo | doctor | bench ...  Sets up what it needs on the first call, in its own .venv; the second
+call is fast.
 
 Plain Python for any system. `--python PATH` uses that interpreter (ComfyUI's own, say) as it is and installs nothing.
 """
+
 import hashlib
 import os
 import re
@@ -18,7 +20,10 @@ ENVIRONMENT = ROOT / ".venv"
 TORCH = ["torch==2.13.0", "torchvision==0.28.0"]
 COMMANDS = {
     "test": ("testing", "run the test suite on every ComfyUI found"),
-    "demo": ("demo", "start ComfyUI with this pack, run its workflows on tiny models, write videos and a page into demo/"),
+    "demo": (
+        "demo",
+        "start ComfyUI with this pack, run its workflows on tiny models, write videos and a page into demo/",
+    ),
     "doctor": ("doctor", "show what this machine and its ComfyUI offer, and which of its hooks work"),
     "bench": ("bench", "measure cost against the unpatched host"),
     "world": ("world", "draw MiniWorld, the synthetic world behind the measurements"),
@@ -29,7 +34,9 @@ COMMANDS = {
 
 
 def usage() -> str:
-    return "usage: python run.py COMMAND [OPTIONS] [--python PATH]\n\n" + "\n".join(f"  {name:10} {what}" for name, (_, what) in COMMANDS.items())
+    return "usage: python run.py COMMAND [OPTIONS] [--python PATH]\n\n" + "\n".join(
+        f"  {name:10} {what}" for name, (_, what) in COMMANDS.items()
+    )
 
 
 def python_of(environment: Path) -> Path:
@@ -74,12 +81,16 @@ def set_up() -> Path:
 def step(what: str, command: list[str]) -> None:
     print(f"  installing {what} ...", flush=True)
     if subprocess.run(command).returncode:
-        sys.exit(f"Could not install {what}. The message above says why; then run the same command again, it continues where it stopped. "
-                 "Or use an environment you have: python run.py COMMAND --python PATH.")
+        sys.exit(
+            f"Could not install {what}. The message above says why; then run the same command again, it continues "
+            "where it stopped. "
+            "Or use an environment you have: python run.py COMMAND --python PATH."
+        )
 
 
 def package():
-    """The repository as the package `semantic_video`, whatever its folder is called; its root stays off sys.path. Returns its host finder."""
+    """The repository as the package `semantic_video`, whatever its folder is called; its root stays off sys.path.
+    Returns its host finder."""
     if "semantic_video" not in sys.modules:
         sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
         module = types.ModuleType("semantic_video")
@@ -96,11 +107,13 @@ def main(arguments: list[str]) -> int:
     if "--python" in arguments:
         at = arguments.index("--python")
         own = arguments[at + 1] if at + 1 < len(arguments) else sys.exit("--python: name an interpreter.")
-        del arguments[at:at + 2]
+        del arguments[at : at + 2]
     if os.environ.get("SEMANTIC_VIDEO_READY") != "1":
         python = own or str(set_up())
         try:
-            return subprocess.run([python, str(ROOT / "run.py"), *arguments], env={**os.environ, "SEMANTIC_VIDEO_READY": "1"}).returncode
+            return subprocess.run(
+                [python, str(ROOT / "run.py"), *arguments], env={**os.environ, "SEMANTIC_VIDEO_READY": "1"}
+            ).returncode
         except KeyboardInterrupt:
             return 130
     package()

@@ -1,8 +1,11 @@
-"""Video-As-Prompt against the plain model: time and memory of a sampling step, beside what arithmetic says it must cost.
+"""Video-As-Prompt against the plain model: time and memory of a sampling step, beside what arithmetic says it must
+cost.
 
-Random weights. On a CPU a small Wan I2V in which attention and matrices weigh as in the 14B model at 480x832, 49 frames (20,280 tokens, width 5120),
-with an expert on every fourth block; on a GPU that model's width itself, with as many blocks as the published expert has, times four.
+Random weights. On a CPU a small Wan I2V in which attention and matrices weigh as in the 14B model at 480x832, 49 frames
+(20,280 tokens, width 5120), with an expert on every fourth block; on a GPU that model's width itself, with as many
+blocks as the published expert has, times four.
 """
+
 import json
 import statistics
 from pathlib import Path
@@ -23,7 +26,8 @@ def layers_of(size: Size) -> tuple[int, ...]:
 
 
 def flops(size: Size) -> tuple[float, float]:
-    """Of one pass without and with the expert: matrices 2 m n k, attention 4 queries keys width; the last expert block trimmed."""
+    """Of one pass without and with the expert: matrices 2 m n k, attention 4 queries keys width; the last expert block
+    trimmed."""
     n, d, f = FRAMES * size.frame_tokens, size.width, size.ffn
     context = 2 * 2 * (TEXT + IMAGE) * d * d  # keys and values of the cross-attentions
     matrices = 2 * n * d * (4 * d + 2 * d + 2 * f)  # self-attention, queries and output of cross-attention, FFN
@@ -42,21 +46,42 @@ def build(size: Size, folder: Path):
     from comfy.ldm.wan.model import WanModel
     from safetensors.torch import save_file
 
+    from ..harness.toy import TEXT_DIM, randomize
     from ..patches.video_prompt_expert import load_expert
-    from ..tests.harness.toy import TEXT_DIM, randomize
+
     transformer = {"num_heads": size.heads, "text_dim": TEXT_DIM}
     metadata = {"config": json.dumps({"transformer": transformer}), "layers": ",".join(map(str, layers_of(size)))}
     options = {"dtype": getattr(torch, size.dtype)}
 
     def weights(blocks: int) -> dict:
-        module = WanModel(model_type="i2v", dim=size.width, ffn_dim=size.ffn, num_heads=size.heads, num_layers=blocks, text_dim=TEXT_DIM, freq_dim=256,
-                          in_dim=36, out_dim=16, device="cpu", dtype=options["dtype"], operations=comfy.ops.disable_weight_init)
+        module = WanModel(
+            model_type="i2v",
+            dim=size.width,
+            ffn_dim=size.ffn,
+            num_heads=size.heads,
+            num_layers=blocks,
+            text_dim=TEXT_DIM,
+            freq_dim=256,
+            in_dim=36,
+            out_dim=16,
+            device="cpu",
+            dtype=options["dtype"],
+            operations=comfy.ops.disable_weight_init,
+        )
         randomize(module)
         return module.state_dict()
 
     model = comfy.sd.load_diffusion_model_state_dict(weights(size.blocks), options, metadata)
     file = folder / "expert.safetensors"
-    save_file({key: value.contiguous() for key, value in weights(len(layers_of(size))).items() if not key.startswith("head.")}, file, metadata)
+    save_file(
+        {
+            key: value.contiguous()
+            for key, value in weights(len(layers_of(size))).items()
+            if not key.startswith("head.")
+        },
+        file,
+        metadata,
+    )
     return model, load_expert(file, options)
 
 
@@ -64,19 +89,26 @@ def main(arguments: list[str]) -> int:
     size: Size = start(CPU, GPU)
     import torch
 
+    from ..harness.sampling import clip_vision, seeded
+    from ..harness.toy import TEXT_DIM
     from ..host.reference import carrying
     from ..kernels.video_prompt import IMAGE as IMAGE_COND
     from ..kernels.video_prompt import LATENT
     from ..kernels.video_prompt import TEXT as TEXT_COND
     from ..patches.video_prompt import VideoPrompt, apply
-    from ..tests.harness.sampling import clip_vision, seeded
-    from ..tests.harness.toy import TEXT_DIM
+
     rounds = int(arguments[arguments.index("--rounds") + 1]) if "--rounds" in arguments else 5
     with TemporaryDirectory() as folder:
         model, expert = build(size, Path(folder))
         noise, image = seeded(1, 16, FRAMES, *size.latent), seeded(1, IMAGE, 1280, seed=1)
-        text = [[seeded(1, TEXT, TEXT_DIM, seed=2), {"clip_vision_output": clip_vision(penultimate_hidden_states=image)}]]
-        text = carrying(text, {LATENT: seeded(1, 36, FRAMES, *size.latent, seed=3)}, {TEXT_COND: seeded(1, TEXT, TEXT_DIM, seed=4), IMAGE_COND: image})
+        text = [
+            [seeded(1, TEXT, TEXT_DIM, seed=2), {"clip_vision_output": clip_vision(penultimate_hidden_states=image)}]
+        ]
+        text = carrying(
+            text,
+            {LATENT: seeded(1, 36, FRAMES, *size.latent, seed=3)},
+            {TEXT_COND: seeded(1, TEXT, TEXT_DIM, seed=4), IMAGE_COND: image},
+        )
         variants = {"plain": model, "with expert": apply(model, expert, VideoPrompt())}
         seconds: dict[str, list[float]] = {name: [] for name in variants}
         for _ in range(rounds):
@@ -86,16 +118,36 @@ def main(arguments: list[str]) -> int:
     plain, with_expert = flops(size)
     measured = statistics.median(b / a for a, b in zip(seconds["plain"], seconds["with expert"]))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    result = {"device": device, "torch": torch.__version__, "size": size.__dict__, "tokens": FRAMES * size.frame_tokens,
-              "expert blocks": layers_of(size), "rounds": rounds, "seconds per step": {name: statistics.median(s) for name, s in seconds.items()},
-              "peak bytes": peaks, "time ratio": measured, "arithmetic": with_expert / plain, "over arithmetic": measured / (with_expert / plain)}
-    lines = [f"# Video-As-Prompt on {result['device']}", "",
-             f"Wan I2V with random weights, width {size.width}, {size.blocks} blocks, expert on {len(layers_of(size))}, "
-             f"{FRAMES * size.frame_tokens} tokens and as many of the reference, CFG 1, {rounds} rounds side by side, medians; torch {torch.__version__}.", "",
-             "| | plain | with expert | ratio |", "| --- | ---: | ---: | ---: |",
-             f"| s per step | {result['seconds per step']['plain']:.3f} | {result['seconds per step']['with expert']:.3f} | {measured:.3f} |",
-             f"| FLOP | {plain:.3g} | {with_expert:.3g} | {with_expert / plain:.3f} |",
-             f"| peak MB of a step | {peaks['plain'] / 2**20:.0f} | {peaks['with expert'] / 2**20:.0f} | {peaks['with expert'] / peaks['plain']:.2f} |", "",
-             f"Time over arithmetic: {result['over arithmetic']:.3f} (target: at most {TARGET}, {'met' if result['over arithmetic'] <= TARGET else 'MISSED'})."]
+    result = {
+        "device": device,
+        "torch": torch.__version__,
+        "size": size.__dict__,
+        "tokens": FRAMES * size.frame_tokens,
+        "expert blocks": layers_of(size),
+        "rounds": rounds,
+        "seconds per step": {name: statistics.median(s) for name, s in seconds.items()},
+        "peak bytes": peaks,
+        "time ratio": measured,
+        "arithmetic": with_expert / plain,
+        "over arithmetic": measured / (with_expert / plain),
+    }
+    lines = [
+        f"# Video-As-Prompt on {result['device']}",
+        "",
+        f"Wan I2V with random weights, width {size.width}, {size.blocks} blocks, expert on {len(layers_of(size))}, "
+        f"{FRAMES * size.frame_tokens} tokens and as many of the reference, CFG 1, {rounds} rounds side by side, "
+        f"medians; torch {torch.__version__}.",
+        "",
+        "| | plain | with expert | ratio |",
+        "| --- | ---: | ---: | ---: |",
+        f"| s per step | {result['seconds per step']['plain']:.3f} | {result['seconds per step']['with expert']:.3f} "
+        f"| {measured:.3f} |",
+        f"| FLOP | {plain:.3g} | {with_expert:.3g} | {with_expert / plain:.3f} |",
+        f"| peak MB of a step | {peaks['plain'] / 2**20:.0f} | {peaks['with expert'] / 2**20:.0f} | "
+        f"{peaks['with expert'] / peaks['plain']:.2f} |",
+        "",
+        f"Time over arithmetic: {result['over arithmetic']:.3f} (target: at most {TARGET}, "
+        f"{'met' if result['over arithmetic'] <= TARGET else 'MISSED'}).",
+    ]
     save("video-prompt", result, "\n".join(lines) + "\n")
     return 0

@@ -1,4 +1,5 @@
 """run.py bench [NAME] [OPTIONS]: the measurements of benchmarks/ (all, or one), with results in benchmarks/results/."""
+
 from importlib import import_module
 
 BENCHMARKS = ("swin", "video_prompt", "ssg_adapter", "clip_mask")

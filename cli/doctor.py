@@ -1,4 +1,5 @@
 """run.py doctor: what this machine and its ComfyUI offer, and a live probe of the hooks that the pack rests on."""
+
 import json
 import os
 import platform
@@ -17,16 +18,24 @@ def main(arguments: list[str]) -> int:
         print(json.dumps(probe(Path(arguments[1]))))
         return 0
     import torch
+
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or ["no GPU"]
-    print(f"python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, {', '.join(devices)}")
+    print(
+        f"python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, {', '.join(devices)}"
+    )
     hosts = find_hosts(ROOT)
     if not hosts:
-        print("ComfyUI: NOT FOUND. git clone https://github.com/Comfy-Org/ComfyUI   then set COMFYUI_PATH to it, or put it at ~/ComfyUI.")
+        print(
+            "ComfyUI: NOT FOUND. git clone https://github.com/Comfy-Org/ComfyUI   then set COMFYUI_PATH to it, or put "
+            "it at ~/ComfyUI."
+        )
         return 1
     healthy = True
     for host in hosts:
         print(f"\nComfyUI {'.'.join(map(str, version_of(host))) or 'of unknown version'} at {host}")
-        answer = subprocess.run([sys.executable, str(ROOT / "run.py"), "doctor", "--probe", str(host)], capture_output=True, text=True)
+        answer = subprocess.run(
+            [sys.executable, str(ROOT / "run.py"), "doctor", "--probe", str(host)], capture_output=True, text=True
+        )
         if answer.returncode:
             print("  does not start here:\n    " + "\n    ".join(answer.stderr.strip().splitlines()[-4:]))
             healthy = False
@@ -44,7 +53,8 @@ def probe(host: Path) -> dict:
     """Runs in a process of its own: facts to print, and for each hook whether a tiny model really called it."""
     import torch
 
-    from ..tests.harness.stand_ins import start_host
+    from ..harness.stand_ins import start_host
+
     start_host(host, *(["--disable-cuda-malloc"] if torch.cuda.is_available() else ["--cpu"]))
     from tempfile import TemporaryDirectory
 
@@ -52,9 +62,9 @@ def probe(host: Path) -> dict:
     import comfy.sd
     import folder_paths
 
-    from ..host.attention import edit_attention
-    from ..tests.harness.sampling import Shot, sample
-    from ..tests.harness.toy import STRAIGHT, write_toy
+    from ..harness.sampling import Shot, sample
+    from ..harness.toy import STRAIGHT, write_toy
+    from ..host.editing import edit_attention
 
     hooks = {}
     with TemporaryDirectory() as folder, torch.inference_mode():
@@ -62,16 +72,21 @@ def probe(host: Path) -> dict:
             model = comfy.sd.load_diffusion_model(str(write_toy(name, Path(folder) / f"{name}.safetensors")))
             sites, patches = set(), set()
 
-            def watch(call, run, sites=sites):
+            def watch(call, proceed, sites=sites):
                 sites.add(call.site.kind)
-                return run(call)
+                return proceed(call)
 
             def called(hook, result, patches=patches):
                 return lambda *args, **kwargs: (patches.add(hook), result(*args))[1]
 
             shot = Shot(name, steps=1)
-            plain, watched = sample(model, shot), sample(edit_attention(model, "probe", watch, sites=("self", "text", "image", "joint")), shot)
-            wanted = {"joint"} if name.startswith("hunyuan") else {"self", "text"} | ({"image"} if "clip" in name else set())
+            plain, watched = (
+                sample(model, shot),
+                sample(edit_attention(model, "probe", watch, sites=("self", "text", "image", "joint")), shot),
+            )
+            wanted = (
+                {"joint"} if name.startswith("hunyuan") else {"self", "text"} | ({"image"} if "clip" in name else set())
+            )
             hooks[f"{name}: every attention reached ({', '.join(sorted(wanted))})"] = wanted == sites
             hooks[f"{name}: watching changes no bit"] = torch.equal(plain, watched)
             patched = model.clone()

@@ -1,4 +1,5 @@
 """Finding ComfyUI. Standard library only."""
+
 import os
 import re
 from pathlib import Path
@@ -18,7 +19,8 @@ def is_host(path: Path) -> bool:
 
 
 def find_hosts(pack: Path, environment: dict | None = None, home: Path | None = None) -> list[Path]:
-    """ComfyUI installs, best first: COMFYUI_PATH, the one `pack` is installed in, ~/ComfyUI, ~/ComfyUI-*, ~/comfy/ComfyUI.
+    """ComfyUI installs, best first: COMFYUI_PATH, the one `pack` is installed in, ~/ComfyUI, ~/ComfyUI-*,
+    ~/comfy/ComfyUI.
 
     COMFYUI_PATH may name several, separated as in PATH; then these are all.
 
@@ -30,7 +32,10 @@ def find_hosts(pack: Path, environment: dict | None = None, home: Path | None = 
         hosts = [Path(p).expanduser() for p in environment["COMFYUI_PATH"].split(os.pathsep)]
         for host in hosts:
             if not is_host(host):
-                raise ValueError(f"COMFYUI_PATH: no ComfyUI at {host} (main.py and comfy/ are missing). Correct the path, or unset COMFYUI_PATH.")
+                raise ValueError(
+                    f"COMFYUI_PATH: no ComfyUI at {host} (main.py and comfy/ are missing). Correct the path, or unset "
+                    "COMFYUI_PATH."
+                )
         return hosts
     candidates = [pack.parent.parent, home / "ComfyUI", *sorted(home.glob("ComfyUI-*")), home / "comfy" / "ComfyUI"]
     hosts = {path.resolve(): path for path in candidates if is_host(path)}

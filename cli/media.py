@@ -1,4 +1,5 @@
 """Video files to tensors and back."""
+
 from fractions import Fraction
 from pathlib import Path
 

@@ -1,15 +1,19 @@
-"""run.py report A.json B.json: two workflow variants over the same captions and seeds on a real ComfyUI server, scored and compared in pairs.
+"""run.py report A.json B.json: two workflow variants over the same captions and seeds on a real ComfyUI server, scored
+and compared in pairs.
 
 A variant is a workflow in API format and changes to it, written behind it as node.input=value:
     python run.py report workflows/api/x.json workflows/api/x.json swin.strength=0 --captions 200
 Of more than two each but the last is compared with the last, and --out takes a name for each comparison.
-Captions go into the node titled "Prompt", seeds into every seed input, held-out scenes give the captions. Where there are nodes titled "First frame"
-and "Phrases", the scene's first frame and its objects, one a line, go into them; a model that starts from that frame is scored on keeping it (PSNR, dB).
+Captions go into the node titled "Prompt", seeds into every seed input, held-out scenes give the captions. Where there
+are nodes titled "First frame" and "Phrases", the scene's first frame and its objects, one a line, go into them; a model
+that starts from that frame is scored on keeping it (PSNR, dB).
 
-With --pairs, held-out pairs of a reference and a target instead: the reference clip goes into the node titled "Reference", its caption into
-"Reference prompt", the target's first frame into "First frame", and its caption, which does not say what it does, into "Prompt":
-    python run.py report W apply.strength=0 W --pairs 200        W = miniworld/workflows/mini_video_prompt.json
+With --pairs, held-out pairs of a reference and a target instead: the reference clip goes into the node titled
+"Reference", its caption into "Reference prompt", the target's first frame into "First frame", and its caption, which
+does not say what it does, into "Prompt":
+    python run.py report W apply.strength=0 W --pairs 200        W = mini/workflows/mini_video_prompt.json
 """
+
 import argparse
 import json
 from pathlib import Path
@@ -18,13 +22,13 @@ from tempfile import TemporaryDirectory
 import torch
 from tqdm import tqdm
 
+from ..mini import family as mini
 from ..miniworld.caption import caption
 from ..miniworld.guards import dynamic_degree, identity_drift, loop_score, seam_strength
 from ..miniworld.oracle import judge
 from ..miniworld.pairs import first_frame
 from ..miniworld.report import as_json, compare, interval, markdown, plot
 from ..miniworld.scene import Scene, sample_scenes
-from . import mini
 from .hosts import find_hosts, version_of
 from .media import read_video
 from .report_pairs import measure_pairs, write_pairs
@@ -36,21 +40,33 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 def scores(frames: torch.Tensor, text: str, borders: list[int]) -> dict[str, float]:
     """The oracle's scores and the guards of one clip."""
-    guards = {"dynamic degree": dynamic_degree(frames), "loop": loop_score(frames), "identity drift": identity_drift(frames)}
+    guards = {
+        "dynamic degree": dynamic_degree(frames),
+        "loop": loop_score(frames),
+        "identity drift": identity_drift(frames),
+    }
     return judge(frames, text) | guards | ({"seam": seam_strength(frames, borders)} if borders else {})
 
 
-def measure(server: Server, workflows: list[tuple[str, dict]], scenes: list[Scene], seeds: int, borders: list[int],
-            relation: bool = True) -> list[list[dict]]:
-    """For each workflow its clips' scores, in one order; variants take turns, so that nothing but the variant differs. relation: whether the prompt
-    says where two objects are to each other; it is scored in any case."""
+def measure(
+    server: Server,
+    workflows: list[tuple[str, dict]],
+    scenes: list[Scene],
+    seeds: int,
+    borders: list[int],
+    relation: bool = True,
+) -> list[list[dict]]:
+    """For each workflow its clips' scores, in one order; variants take turns, so that nothing but the variant differs.
+    relation: whether the prompt says where two objects are to each other; it is scored in any case."""
     results: list[list[dict]] = [[] for _ in workflows]
     for number, scene in enumerate(tqdm(scenes, desc="captions", unit="caption")):
         text = caption(scene, number)
         for seed in range(seeds):
             for (_, api), clips in zip(workflows, results):
                 shown = show(api, scene, server.base / "input", f"first-{number}")
-                saved = server.run(fill(shown, text if relation else caption(scene, number, relation=False), 1000 * number + seed))[0]
+                saved = server.run(
+                    fill(shown, text if relation else caption(scene, number, relation=False), 1000 * number + seed)
+                )[0]
                 frames = read_video(saved)
                 saved.unlink()
                 clips.append(scores(frames, text, [b for b in borders if b < len(frames)]))
@@ -60,16 +76,37 @@ def measure(server: Server, workflows: list[tuple[str, dict]], scenes: list[Scen
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="run.py report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="+", metavar="WORKFLOW [node.input=value ...]", help="one variant (scores), or more (each compared with the last)")
+    parser = argparse.ArgumentParser(
+        prog="run.py report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="WORKFLOW [node.input=value ...]",
+        help="one variant (scores), or more (each compared with the last)",
+    )
     parser.add_argument("--captions", type=int, default=200, help="held-out captions")
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 2], help="objects per scene: 1, 2 or both")
-    parser.add_argument("--unplaced", action="store_true", help="prompts do not say where two objects are to each other; it is scored all the same")
+    parser.add_argument(
+        "--unplaced",
+        action="store_true",
+        help="prompts do not say where two objects are to each other; it is scored all the same",
+    )
     parser.add_argument("--seeds", type=int, default=1, help="clips per caption")
-    parser.add_argument("--borders", type=int, nargs="*", default=[], help="first video frames of windows, for the seam score")
-    parser.add_argument("--pairs", type=int, default=0, help="held-out pairs of a reference and a target, instead of captions")
-    parser.add_argument("--seen", action="store_true", help="with --pairs: the references' captions do not say the motion either; it must be seen")
-    parser.add_argument("--out", nargs="+", default=["report"], help="name of the files in benchmarks/results, one for each comparison")
+    parser.add_argument(
+        "--borders", type=int, nargs="*", default=[], help="first video frames of windows, for the seam score"
+    )
+    parser.add_argument(
+        "--pairs", type=int, default=0, help="held-out pairs of a reference and a target, instead of captions"
+    )
+    parser.add_argument(
+        "--seen",
+        action="store_true",
+        help="with --pairs: the references' captions do not say the motion either; it must be seen",
+    )
+    parser.add_argument(
+        "--out", nargs="+", default=["report"], help="name of the files in benchmarks/results, one for each comparison"
+    )
     return parser.parse_args(arguments)
 
 
@@ -78,15 +115,31 @@ def write_scores(clips: list[dict[str, float]], path: Path, workflow: str, note:
     names = dict.fromkeys(name for clip in clips for name in clip)
     values = {name: torch.tensor([clip[name] for clip in clips if name in clip]) for name in names}
     rows = [(name, float(v.mean()), *interval(v), len(v)) for name, v in values.items()]
-    text = "\n".join([f"# {path.name}", "", workflow, "", note, "", "| score | mean | 95 % interval | clips |", "| --- | ---: | --- | ---: |",
-                      *(f"| {n} | {m:.3f} | {low:.3f} .. {high:.3f} | {count} |" for n, m, low, high, count in rows)]) + "\n"
+    text = (
+        "\n".join(
+            [
+                f"# {path.name}",
+                "",
+                workflow,
+                "",
+                note,
+                "",
+                "| score | mean | 95 % interval | clips |",
+                "| --- | ---: | --- | ---: |",
+                *(f"| {n} | {m:.3f} | {low:.3f} .. {high:.3f} | {count} |" for n, m, low, high, count in rows),
+            ]
+        )
+        + "\n"
+    )
     records = [dict(zip(("score", "mean", "low", "high", "clips"), row)) for row in rows]
     path.with_suffix(".json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(text, encoding="utf-8")
     return text
 
 
-def write_comparison(a: list[dict[str, float]], b: list[dict[str, float]], path: Path, names: tuple[str, str], note: str) -> str:
+def write_comparison(
+    a: list[dict[str, float]], b: list[dict[str, float]], path: Path, names: tuple[str, str], note: str
+) -> str:
     """Writes the paired comparison of two variants beside `path`, as Markdown, JSON and PNG, and returns the table."""
     rows = compare(a, b)
     text = markdown(rows, path.name, *names, note)
@@ -102,16 +155,31 @@ def main(arguments: list[str]) -> int:
     if chosen.pairs and len(workflows) != 2:
         raise ValueError(f"--pairs: {len(workflows)} workflow(s); give two, the second following its reference.")
     if len(chosen.out) != max(len(workflows) - 1, 1):
-        raise ValueError(f"--out: {len(chosen.out)} name(s) for {len(workflows)} workflow(s); give {max(len(workflows) - 1, 1)}.")
+        raise ValueError(
+            f"--out: {len(chosen.out)} name(s) for {len(workflows)} workflow(s); give {max(len(workflows) - 1, 1)}."
+        )
     hosts = find_hosts(ROOT)
     if not hosts:
-        raise ValueError("no ComfyUI found. git clone https://github.com/Comfy-Org/ComfyUI   then set COMFYUI_PATH to it.")
+        raise ValueError(
+            "no ComfyUI found. git clone https://github.com/Comfy-Org/ComfyUI   then set COMFYUI_PATH to it."
+        )
     RESULTS.mkdir(exist_ok=True)
     paths = [RESULTS / name for name in chosen.out]
     version = f"ComfyUI {'.'.join(map(str, version_of(hosts[0])))}"
-    with TemporaryDirectory() as base, Server(hosts[0], Path(base), arguments=mini.mount(Path(base))) as server:
+    with (
+        TemporaryDirectory() as base,
+        Server(hosts[0], Path(base), modules=(mini.NODES,), arguments=mini.mount(Path(base))) as server,
+    ):
         if chosen.pairs:
-            print(write_pairs(measure_pairs(server, workflows, chosen.pairs, chosen.seen), paths[0], workflows, version, chosen.seen))
+            print(
+                write_pairs(
+                    measure_pairs(server, workflows, chosen.pairs, chosen.seen),
+                    paths[0],
+                    workflows,
+                    version,
+                    chosen.seen,
+                )
+            )
             return 0
         scenes = sample_scenes(chosen.captions, seed=1, split="heldout", objects=chosen.objects)
         results = measure(server, workflows, scenes, chosen.seeds, chosen.borders, not chosen.unplaced)

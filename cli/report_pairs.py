@@ -1,4 +1,6 @@
-"""The part of run.py report that compares on pairs of a reference and a target: with the reference, without it, and with another one."""
+"""The part of run.py report that compares on pairs of a reference and a target: with the reference, without it, and
+with another one."""
+
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -19,20 +21,31 @@ OWN, OTHER = "does as its reference", "does as the other reference"
 
 
 class Scores(NamedTuple):
-    """Clip by clip: of both variants with the pair's reference (`pair_scores`), and of the second with this and with another reference."""
+    """Clip by clip: of both variants with the pair's reference (`pair_scores`), and of the second with this and with
+    another reference."""
+
     a: list[dict[str, float]]
     b: list[dict[str, float]]
     own: list[dict[str, float]]
     other: list[dict[str, float]]
 
 
-def fill_pair(api: dict, inputs: Path, number: int, name: str, target: Scene, reference: Scene, seen: bool = False) -> dict:
-    """The workflow for one clip. Its files go into `inputs`, the server's input folder, under names of their own: the server caches by name."""
+def fill_pair(
+    api: dict, inputs: Path, number: int, name: str, target: Scene, reference: Scene, seen: bool = False
+) -> dict:
+    """The workflow for one clip. Its files go into `inputs`, the server's input folder, under names of their own: the
+    server caches by name."""
     first, clip = f"first-{number}.png", f"{name}-{number}.mp4"
     Image.fromarray((render([target]).frames[0, 0] * 255).round().byte().numpy()).save(inputs / first)
     write_video(inputs / clip, render([reference]).frames[0])
-    return titled(fill(api, caption(target, motion=False), number), {
-        "First frame": {"image": first}, "Reference": {"file": clip}, "Reference prompt": {"text": caption(reference, motion=not seen)}})
+    return titled(
+        fill(api, caption(target, motion=False), number),
+        {
+            "First frame": {"image": first},
+            "Reference": {"file": clip},
+            "Reference prompt": {"text": caption(reference, motion=not seen)},
+        },
+    )
 
 
 def measure_pairs(server: Server, workflows: list[tuple[str, dict]], count: int, seen: bool = False) -> Scores:
@@ -49,7 +62,11 @@ def measure_pairs(server: Server, workflows: list[tuple[str, dict]], count: int,
     (_, a), (_, b) = workflows
     for number, (reference, target) in enumerate(tqdm(held_out_pairs(count), desc="pairs", unit="pair")):
         other = other_reference(target, number)
-        plain, own, swapped = film(a, "reference", target, reference), film(b, "reference", target, reference), film(b, "other", target, other)
+        plain, own, swapped = (
+            film(a, "reference", target, reference),
+            film(b, "reference", target, reference),
+            film(b, "other", target, other),
+        )
         scores.a.append(pair_scores(plain, target, reference))
         scores.b.append(pair_scores(own, target, reference))
         for frames, row in ((own, scores.own), (swapped, scores.other)):
@@ -64,10 +81,23 @@ def write_pairs(scores: Scores, path: Path, workflows: list[tuple[str, dict]], v
     """Two tables in path.md, the same in path.json, a plot of the first in path.png. Returns the tables."""
     rows, swapped = compare(scores.a, scores.b), compare(scores.own, scores.other)
     said = "neither does its reference's" if seen else "its reference's does"
-    note = f"{len(scores.a)} held-out pairs, one seed each, {version}. A target's caption does not say what it does; {said}."
-    text = markdown(rows, path.name, workflows[0][0], workflows[1][0], note) + "\n" + markdown(
-        swapped, f"{path.name}: another reference", f"{workflows[1][0]}, with the pair's reference", "the same with another, which does something else")
+    note = (
+        f"{len(scores.a)} held-out pairs, one seed each, {version}. "
+        f"A target's caption does not say what it does; {said}."
+    )
+    text = (
+        markdown(rows, path.name, workflows[0][0], workflows[1][0], note)
+        + "\n"
+        + markdown(
+            swapped,
+            f"{path.name}: another reference",
+            f"{workflows[1][0]}, with the pair's reference",
+            "the same with another, which does something else",
+        )
+    )
     path.with_suffix(".md").write_text(text, encoding="utf-8")
-    path.with_suffix(".json").write_text(json.dumps({"variants": as_json(rows), "references": as_json(swapped)}, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".json").write_text(
+        json.dumps({"variants": as_json(rows), "references": as_json(swapped)}, indent=1) + "\n", encoding="utf-8"
+    )
     plot(rows, path.with_suffix(".png"), path.name)
     return text

@@ -1,4 +1,5 @@
 """ComfyUI without a window: started on a free port with this pack mounted, driven over its HTTP and websocket API."""
+
 import asyncio
 import json
 import socket
@@ -24,6 +25,15 @@ spec.loader.exec_module(pack)
 comfy_entrypoint = pack.comfy_entrypoint
 WEB_DIRECTORY = str(root / getattr(pack, "WEB_DIRECTORY", "web"))
 """
+MOUNT_MODULE = """# Loads one module of the pack that has an entry point of its own.
+import importlib
+import sys
+import types
+
+package = sys.modules[{name!r}] = types.ModuleType({name!r})
+package.__path__ = [{root!r}]
+comfy_entrypoint = importlib.import_module({name!r} + ".{module}").comfy_entrypoint
+"""
 Progress = Callable[[str, int, int], None]  # node id, value, maximum
 
 
@@ -34,31 +44,59 @@ class WorkflowError(RuntimeError):
 class Server:
     """`with Server(host, base) as server`: a ComfyUI whose models, input, output and custom nodes lie in `base`.
 
-    packs: folders mounted as custom nodes. The log is base/comfyui.log. Raises RuntimeError with its end if ComfyUI does not come up.
+    packs: folders mounted as custom nodes; modules: of this pack, mounted beside it, with an entry point of their own
+    ("mini.nodes"). The log is base/comfyui.log. Raises RuntimeError with its end if ComfyUI does not come up.
     """
 
-    def __init__(self, host: Path, base: Path, packs: tuple[Path, ...] = (ROOT,), arguments: tuple[str, ...] = (), timeout: float = 180):
+    def __init__(
+        self,
+        host: Path,
+        base: Path,
+        packs: tuple[Path, ...] = (ROOT,),
+        modules: tuple[str, ...] = (),
+        arguments: tuple[str, ...] = (),
+        timeout: float = 180,
+    ):
         self.host, self.base, self.arguments, self.timeout = host, base.resolve(), arguments, timeout
         models = (f"models/{kind}" for kind in ("diffusion_models", "vae", "text_encoders", "model_patches"))
         for folder in ("custom_nodes", "input", "output", "temp", "user", *models):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
         for pack in packs:
-            mount = self.base / "custom_nodes" / f"mounted-{pack.name}" / "__init__.py"
-            mount.parent.mkdir(exist_ok=True)
-            mount.write_text(MOUNT.format(root=str(pack), name=f"mounted_{pack.name}".replace("-", "_")), encoding="utf-8")
+            self._mount(MOUNT, pack.name, root=str(pack))
+        for module in modules:
+            self._mount(MOUNT_MODULE, module.replace(".", "-"), root=str(ROOT), module=module)
+
+    def _mount(self, template: str, name: str, **values: str) -> None:
+        file = self.base / "custom_nodes" / f"mounted-{name}" / "__init__.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(template.format(name=f"mounted_{name}".replace("-", "_"), **values), encoding="utf-8")
 
     def __enter__(self) -> "Server":
         import torch
+
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.address = f"127.0.0.1:{port}"
-        launch = ROOT / "tests" / "harness" / "launch.py"
-        command = [sys.executable, str(launch), str(self.host / "main.py"), "--port", str(port), "--base-directory", str(self.base),
-                   "--disable-auto-launch", "--disable-api-nodes", *([] if torch.cuda.is_available() else ["--cpu"]), *self.arguments]
+        launch = ROOT / "harness" / "launch.py"
+        command = [
+            sys.executable,
+            str(launch),
+            str(self.host / "main.py"),
+            "--port",
+            str(port),
+            "--base-directory",
+            str(self.base),
+            "--disable-auto-launch",
+            "--disable-api-nodes",
+            *([] if torch.cuda.is_available() else ["--cpu"]),
+            *self.arguments,
+        ]
         self.log = self.base / "comfyui.log"
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, cwd=self.host, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                command, cwd=self.host, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            )
         try:
             asyncio.run(self._wait_until_up())
         except BaseException:
@@ -93,6 +131,7 @@ class Server:
             async with aiohttp.ClientSession() as session, session.get(f"http://{self.address}{path}") as answer:
                 answer.raise_for_status()
                 return await answer.json()
+
         return asyncio.run(ask())
 
     def run(self, prompt: dict, progress: Progress = lambda *_: None) -> list[Path]:
@@ -102,7 +141,10 @@ class Server:
     async def _run(self, prompt: dict, progress: Progress) -> list[Path]:
         client = uuid.uuid4().hex
         base = f"http://{self.address}"
-        async with aiohttp.ClientSession() as session, session.ws_connect(f"{base}/ws?clientId={client}", max_msg_size=0) as events:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{base}/ws?clientId={client}", max_msg_size=0) as events,
+        ):
             async with session.post(f"{base}/prompt", json={"prompt": prompt, "client_id": client}) as answer:
                 body = await answer.json()
                 if not answer.ok:
@@ -127,12 +169,22 @@ class Server:
                 raise WorkflowError(f"ComfyUI went away; see {self.log}")
             async with session.get(f"{base}/history/{prompt_id}") as answer:
                 outputs = (await answer.json())[prompt_id]["outputs"]
-        files = [file for node in outputs.values() for value in node.values() if isinstance(value, list) for file in value if isinstance(file, dict)]
+        files = [
+            file
+            for node in outputs.values()
+            for value in node.values()
+            if isinstance(value, list)
+            for file in value
+            if isinstance(file, dict)
+        ]
         return [self.base / file["type"] / file["subfolder"] / file["filename"] for file in files if "filename" in file]
 
 
 def refusal(body: dict) -> str:
     """ComfyUI's answer to a workflow it does not accept, in one line per fault."""
-    faults = [f"{node['class_type']} ({node_id}): {error['message']}, {error['details']}"
-              for node_id, node in body.get("node_errors", {}).items() for error in node["errors"]]
+    faults = [
+        f"{node['class_type']} ({node_id}): {error['message']}, {error['details']}"
+        for node_id, node in body.get("node_errors", {}).items()
+        for error in node["errors"]
+    ]
     return "\n".join(faults) or body.get("error", {}).get("message", "refused without a reason")

@@ -1,4 +1,6 @@
-"""ComfyUI's two workflow formats: the API's (inputs by name) and the graph editor's (nodes, places, widget values in order)."""
+"""ComfyUI's two workflow formats: the API's (inputs by name) and the graph editor's (nodes, places, widget values in
+order)."""
+
 from collections import defaultdict
 
 DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
@@ -13,11 +15,14 @@ def declared(info: dict) -> dict[str, list]:
 
 def is_widget(spec: list) -> bool:
     kind, options = spec[0], spec[1] if len(spec) > 1 else {}
-    return (isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC)) and not options.get("forceInput")
+    return (
+        isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC)
+    ) and not options.get("forceInput")
 
 
 def widgets_of(inputs: dict[str, list], values: dict) -> dict[str, list]:
-    """Widgets of a node in the editor's order, with their declarations. A dynamic combo is followed by the inputs of its chosen option."""
+    """Widgets of a node in the editor's order, with their declarations. A dynamic combo is followed by the inputs of
+    its chosen option."""
     widgets = {}
     for name, spec in inputs.items():
         if is_widget(spec):
@@ -31,15 +36,20 @@ def widgets_of(inputs: dict[str, list], values: dict) -> dict[str, list]:
 
 def depths(api: dict) -> dict[str, int]:
     """Column of each node: one right of its rightmost source."""
+
     def depth(node_id: str) -> int:
-        return max((1 + depth(value[0]) for value in api[node_id]["inputs"].values() if isinstance(value, list)), default=0)
+        return max(
+            (1 + depth(value[0]) for value in api[node_id]["inputs"].values() if isinstance(value, list)), default=0
+        )
+
     return {node_id: depth(node_id) for node_id in api}
 
 
 def to_ui(api: dict, object_info: dict, models: dict[str, dict]) -> dict:
     """API format -> editor format 0.4, with a note on the files it needs.
 
-    models: file name -> {"name", "url", "directory"}; the editor offers such downloads for files that are missing, save those with a "note".
+    models: file name -> {"name", "url", "directory"}; the editor offers such downloads for files that are missing, save
+    those with a "note".
     """
     numbers = {node_id: i for i, node_id in enumerate(api, start=1)}
     columns, heights = depths(api), defaultdict(int)
@@ -74,22 +84,51 @@ def to_ui(api: dict, object_info: dict, models: dict[str, dict]) -> dict:
         text = "CLIPTextEncode" in node["class_type"]
         size = [380, max(2, len(inputs) + len(values) + 1) * LINE + (110 if text else 30)]
         column = columns[node_id]
-        nodes.append({
-            "id": numbers[node_id], "type": node["class_type"], "title": node["_meta"]["title"], "pos": [column * COLUMN, heights[column]], "size": size,
-            "flags": {}, "order": column, "mode": 0, "inputs": inputs,
-            "outputs": [{"name": name, "type": kind, "slot_index": i, "links": []} for i, (name, kind) in enumerate(zip(info["output_name"], info["output"]))],
-            "properties": {"Node name for S&R": node["class_type"]}
-            | ({"cnr_id": "semantic-video"} if node["class_type"].startswith("SemVid") else {"cnr_id": "comfy-core"})
-            | ({"models": found} if (found := [m for m in files_of(node, models) if "note" not in m]) else {}),
-            "widgets_values": values})
+        nodes.append(
+            {
+                "id": numbers[node_id],
+                "type": node["class_type"],
+                "title": node["_meta"]["title"],
+                "pos": [column * COLUMN, heights[column]],
+                "size": size,
+                "flags": {},
+                "order": column,
+                "mode": 0,
+                "inputs": inputs,
+                "outputs": [
+                    {"name": name, "type": kind, "slot_index": i, "links": []}
+                    for i, (name, kind) in enumerate(zip(info["output_name"], info["output"]))
+                ],
+                "properties": {"Node name for S&R": node["class_type"]}
+                | (
+                    {"cnr_id": "semantic-video"}
+                    if node["class_type"].startswith("SemVid")
+                    else {"cnr_id": "comfy-core"}
+                )
+                | ({"models": found} if (found := [m for m in files_of(node, models) if "note" not in m]) else {}),
+                "widgets_values": values,
+            }
+        )
         heights[column] += size[1] + ROW_GAP
     for node_id, node in zip(api, nodes):
         for i, output in enumerate(node["outputs"]):
             output["links"] = outgoing[node_id, i]
-    needed = [f"- `models/{m['directory']}/` [{m['name']}]({m['url']})" + (f": {m['note']}" if "note" in m else "")
-              for node in api.values() for m in files_of(node, models)]
+    needed = [
+        f"- `models/{m['directory']}/` [{m['name']}]({m['url']})" + (f": {m['note']}" if "note" in m else "")
+        for node in api.values()
+        for m in files_of(node, models)
+    ]
     nodes.append(note(len(nodes) + 1, [-COLUMN, 0], "Files this needs", "\n".join(needed)))
-    return {"last_node_id": len(nodes), "last_link_id": len(links), "nodes": nodes, "links": links, "groups": [], "config": {}, "extra": {}, "version": 0.4}
+    return {
+        "last_node_id": len(nodes),
+        "last_link_id": len(links),
+        "nodes": nodes,
+        "links": links,
+        "groups": [],
+        "config": {},
+        "extra": {},
+        "version": 0.4,
+    }
 
 
 def files_of(node: dict, models: dict[str, dict]) -> list[dict]:
@@ -97,8 +136,20 @@ def files_of(node: dict, models: dict[str, dict]) -> list[dict]:
 
 
 def note(number: int, place: list, title: str, text: str) -> dict:
-    return {"id": number, "type": NOTE, "title": title, "pos": place, "size": [380, 240], "flags": {}, "order": 0, "mode": 0,
-            "inputs": [], "outputs": [], "properties": {}, "widgets_values": [text]}
+    return {
+        "id": number,
+        "type": NOTE,
+        "title": title,
+        "pos": place,
+        "size": [380, 240],
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        "inputs": [],
+        "outputs": [],
+        "properties": {},
+        "widgets_values": [text],
+    }
 
 
 def to_api(ui: dict, object_info: dict) -> dict:

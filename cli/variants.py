@@ -1,4 +1,5 @@
 """Workflow variants: a file and changes to it, and what each run puts into them."""
+
 import copy
 import json
 from pathlib import Path
@@ -11,7 +12,8 @@ from ..miniworld.scene import Scene
 
 
 def variants(words: list[str]) -> list[tuple[str, dict]]:
-    """["a.json", "node.input=1", "b.json"] -> [(description, API workflow), ...]. ValueError, naming the word, for what does not fit."""
+    """["a.json", "node.input=1", "b.json"] -> [(description, API workflow), ...]. ValueError, naming the word, for what
+    does not fit."""
     found: list[tuple[str, dict]] = []
     for word in words:
         if "=" not in word:
@@ -23,8 +25,10 @@ def variants(words: list[str]) -> list[tuple[str, dict]]:
         name, value = word.split("=", 1)
         node, _, key = name.partition(".")
         if not found or node not in found[-1][1] or not key:
-            raise ValueError(f"{word}: write node.input=value behind a workflow that has the node"
-                             + (f"; it has {', '.join(found[-1][1])}." if found else "."))
+            raise ValueError(
+                f"{word}: write node.input=value behind a workflow that has the node"
+                + (f"; it has {', '.join(found[-1][1])}." if found else ".")
+            )
         try:
             parsed = json.loads(value)
         except json.JSONDecodeError:
@@ -43,8 +47,8 @@ def fill(api: dict, text: str, seed: int) -> dict:
 
 
 def show(api: dict, scene: Scene, folder: Path, name: str) -> dict:
-    """The workflow with what the scene looks like at the start in the node titled "First frame", a file of `folder`, the server's input folder, and
-    with its objects, one a line, in "Phrases"; where there are such nodes."""
+    """The workflow with what the scene looks like at the start in the node titled "First frame", a file of `folder`,
+    the server's input folder, and with its objects, one a line, in "Phrases"; where there are such nodes."""
     titles = {node["_meta"]["title"] for node in api.values()}
     if "First frame" in titles:
         Image.fromarray((render([scene]).frames[0, 0] * 255).round().byte().numpy()).save(folder / f"{name}.png")
@@ -53,11 +57,14 @@ def show(api: dict, scene: Scene, folder: Path, name: str) -> dict:
 
 
 def titled(api: dict, inputs: dict[str, dict]) -> dict:
-    """The workflow with inputs changed at the nodes of these titles. ValueError where a title is missing or not alone."""
+    """The workflow with inputs changed at the nodes of these titles. ValueError where a title is missing or not
+    alone."""
     api = copy.deepcopy(api)
     for title, values in inputs.items():
         nodes = [node for node in api.values() if node["_meta"]["title"] == title]
         if len(nodes) != 1:
-            raise ValueError(f'{len(nodes)} nodes are titled "{title}"; exactly one must be, to take what it is given in each run.')
+            raise ValueError(
+                f'{len(nodes)} nodes are titled "{title}"; exactly one must be, to take what it is given in each run.'
+            )
         nodes[0]["inputs"] |= values
     return api

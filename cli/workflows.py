@@ -1,4 +1,6 @@
-"""run.py workflows: rebuilds workflows/*.json (for the graph editor) and their pictures from workflows/api/*.json, which people edit."""
+"""run.py workflows: rebuilds workflows/*.json (for the graph editor) and their pictures from workflows/api/*.json,
+which people edit."""
+
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +12,15 @@ from .server import ROOT, Server
 from .ui_format import NOTE, to_ui
 
 FOLDER = ROOT / "workflows"
-COLOURS = {"MODEL": "#b39ddb", "CLIP": "#ffd500", "VAE": "#ff6e6e", "CONDITIONING": "#ffa931", "LATENT": "#ff9cf9", "IMAGE": "#64b5f6", "VIDEO": "#9575cd"}
+COLOURS = {
+    "MODEL": "#b39ddb",
+    "CLIP": "#ffd500",
+    "VAE": "#ff6e6e",
+    "CONDITIONING": "#ffa931",
+    "LATENT": "#ff9cf9",
+    "IMAGE": "#64b5f6",
+    "VIDEO": "#9575cd",
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -18,7 +28,9 @@ def main(arguments: list[str]) -> int:
     with TemporaryDirectory() as base, Server(find_hosts(ROOT)[0], Path(base)) as server:
         object_info = server.get("/object_info")
     for path in sorted((FOLDER / "api").glob("*.json")):
-        ui = to_ui(json.loads(path.read_text(encoding="utf-8")), object_info, {model["name"]: model for model in models})
+        ui = to_ui(
+            json.loads(path.read_text(encoding="utf-8")), object_info, {model["name"]: model for model in models}
+        )
         target = FOLDER / path.name
         target.write_text(json.dumps(ui, indent=1) + "\n", encoding="utf-8")
         draw(ui).save(target.with_suffix(".jpg"), quality=85)
@@ -45,8 +57,13 @@ def draw(ui: dict, scale: float = 0.5) -> Image.Image:
         (x0, y0), (x1, y1) = slot(source, output, True), slot(target, row, False)
         bend = max(20, abs(x1 - x0) / 2)
         steps = [i / 24 for i in range(25)]
-        curve = [((1 - t) ** 3 * x0 + 3 * (1 - t) ** 2 * t * (x0 + bend) + 3 * (1 - t) * t * t * (x1 - bend) + t ** 3 * x1,
-                  (1 - t) ** 2 * (1 + 2 * t) * y0 + t * t * (3 - 2 * t) * y1) for t in steps]
+        curve = [
+            (
+                (1 - t) ** 3 * x0 + 3 * (1 - t) ** 2 * t * (x0 + bend) + 3 * (1 - t) * t * t * (x1 - bend) + t**3 * x1,
+                (1 - t) ** 2 * (1 + 2 * t) * y0 + t * t * (3 - 2 * t) * y1,
+            )
+            for t in steps
+        ]
         pen.line(curve, fill=COLOURS.get(kind, "#9a9a9a"), width=2)
     for x, y, node in at.values():
         ours = node["type"].startswith("SemVid")

@@ -1,4 +1,5 @@
 """run.py world: a contact sheet of captioned MiniWorld scenes, in demo/world.png."""
+
 from ..miniworld.contact_sheet import world_sheet
 from .demo import DEMO
 

@@ -1,4 +1,6 @@
-"""CLIP with its insides open, of ComfyUI's own modules (comfy.clip_model), placed and offloaded by ComfyUI, weights as stored, computed in fp32."""
+"""CLIP with its insides open, of ComfyUI's own modules (comfy.clip_model), placed and offloaded by ComfyUI, weights as
+stored, computed in fp32."""
+
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +13,16 @@ from comfy.ldm.modules.attention import optimized_attention_for_device
 from torch import Tensor, nn
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-ClassTerms = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # q, k, v [batch, tokens, width], heads -> [batch, patches, width]
+ClassTerms = Callable[
+    [Tensor, Tensor, Tensor, int], Tensor
+]  # q, k, v [batch, tokens, width], heads -> [batch, patches, width]
 
 
 @dataclass(frozen=True)
 class SemVidCLIP:
-    """What SEMVID_CLIP carries. patchers: ComfyUI's, that own the image and the text tower; words: a word's token ids; size, patch: of the image, in pixels."""
+    """What SEMVID_CLIP carries. patchers: ComfyUI's, that own the image and the text tower; words: a word's token ids;
+    size, patch: of the image, in pixels."""
+
     name: str
     vision: nn.Module
     visual_projection: nn.Module
@@ -41,32 +47,47 @@ class SemVidCLIP:
         comfy.model_management.load_models_gpu(list(self.patchers))
 
     def parts(self, text: str) -> list[list[int]]:
-        """Token ids of `text`, cut between words into as few parts as CLIP's context takes (75 tokens and its start and end)."""
+        """Token ids of `text`, cut between words into as few parts as CLIP's context takes (75 tokens and its start and
+        end)."""
         room = self.text.embeddings.position_embedding.weight.shape[0] - 2
         parts = [[]]
         for word in text.split():
             ids = self.words(word)
-            for piece in (ids[i:i + room] for i in range(0, len(ids), room)):
+            for piece in (ids[i : i + room] for i in range(0, len(ids), room)):
                 if len(parts[-1]) + len(piece) > room:
                     parts.append([])
                 parts[-1] += piece
         if len(parts) > 1:
-            logging.warning(f"CLIP reads {room} tokens at once; '{text[:40]}...' has more and is read in {len(parts)} parts.")
+            logging.warning(
+                f"CLIP reads {room} tokens at once; '{text[:40]}...' has more and is read in {len(parts)} parts."
+            )
         return parts
 
     def encode_text(self, text: str) -> Tensor:
-        """[parts, dim], unit length: one for every part of `text` that fits CLIP's context. Raises ValueError for NaN or infinite weights."""
-        length, words = (embedding.weight.shape[0] for embedding in (self.text.embeddings.position_embedding, self.text.embeddings.token_embedding))
-        rows = [[words - 2, *part, words - 1] for part in self.parts(text)]  # <start> ... <end>; attention looks back, so padding is never seen
-        ids = torch.tensor([row + [words - 1] * (length - len(row)) for row in rows], device=self.patchers[-1].load_device)
+        """[parts, dim], unit length: one for every part of `text` that fits CLIP's context. Raises ValueError for NaN
+        or infinite weights."""
+        length, words = (
+            embedding.weight.shape[0]
+            for embedding in (self.text.embeddings.position_embedding, self.text.embeddings.token_embedding)
+        )
+        rows = [
+            [words - 2, *part, words - 1] for part in self.parts(text)
+        ]  # <start> ... <end>; attention looks back, so padding is never seen
+        ids = torch.tensor(
+            [row + [words - 1] * (length - len(row)) for row in rows], device=self.patchers[-1].load_device
+        )
         pooled = self.text(ids, num_tokens=[len(row) for row in rows], dtype=torch.float32)[2]
         return self._unit(self.text_projection(pooled), "text").to(self.device)
 
-    def look(self, square: Tensor, class_block: int, patch_block: int, class_terms: ClassTerms) -> tuple[Tensor, Tensor, Tensor]:
-        """One forward of the image tower over [n, 3, size, size], 0..1. In the joint space, without the last LayerNorm's per-image constants:
+    def look(
+        self, square: Tensor, class_block: int, patch_block: int, class_terms: ClassTerms
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One forward of the image tower over [n, 3, size, size], 0..1. In the joint space, without the last
+        LayerNorm's per-image constants:
 
-        what the class token takes from each patch in `class_block` [n, patches, dim] (`class_terms` of its q, k, v before the output projection),
-        each patch after `patch_block` [n, patches, dim]; and the image's embedding [n, dim], unit length. Raises ValueError as `encode_text`.
+        what the class token takes from each patch in `class_block` [n, patches, dim] (`class_terms` of its q, k, v
+        before the output projection), each patch after `patch_block` [n, patches, dim]; and the image's embedding [n,
+        dim], unit length. Raises ValueError as `encode_text`.
         """
         vision, seen = self.vision, {}
         x = self._normal(square)
@@ -86,8 +107,9 @@ class SemVidCLIP:
         return evidence, patches, self._unit(self.visual_projection(vision.post_layernorm(x[:, 0])), "image")
 
     def see(self, square: Tensor) -> dict[str, Tensor]:
-        """Of [n, 3, size, size], 0..1: "penultimate_hidden_states" and "last_hidden_state" [n, 1 + patches, width], class token first, before the last
-        LayerNorm, and "image_embeds" [n, dim]. Raises ValueError as `encode_text`."""
+        """Of [n, 3, size, size], 0..1: "penultimate_hidden_states" and "last_hidden_state" [n, 1 + patches, width],
+        class token first, before the last LayerNorm, and "image_embeds" [n, dim]. Raises ValueError as
+        `encode_text`."""
         last, penultimate, pooled = self.vision(self._normal(square), intermediate_output=-2)
         embeds = self.visual_projection(pooled)
         self._unit(embeds, "image")
@@ -102,8 +124,11 @@ class SemVidCLIP:
 
     def _unit(self, x: Tensor, what: str) -> Tensor:
         if not torch.isfinite(x).all():
-            raise ValueError(f"clip {self.name}: its {what} embedding is NaN or infinite. Weights that overflowed in fp16 do this; use an fp32 or bf16 "
-                             "file.")
+            raise ValueError(
+                f"clip {self.name}: its {what} embedding is NaN or infinite. Weights that overflowed in fp16 do this; "
+                "use an fp32 or bf16 "
+                "file."
+            )
         return nn.functional.normalize(x.float(), dim=-1)
 
 

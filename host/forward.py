@@ -1,8 +1,10 @@
-"""One `Forward` per call of the diffusion model: its token layout, noise level and batch rows. One `Run` per sampling run.
+"""One `Forward` per call of the diffusion model: its token layout, noise level and batch rows. One `Run` per sampling
+run.
 
-Both are made in wrappers that ComfyUI calls (OUTER_SAMPLE around a run, DIFFUSION_MODEL around each call) and die with it, so nothing
-leaks between steps, conditionings, prompts or requests.
+Both are made in wrappers that ComfyUI calls (OUTER_SAMPLE around a run, DIFFUSION_MODEL around each call) and die with
+it, so nothing leaks between steps, conditionings, prompts or requests.
 """
+
 import inspect
 import logging
 from dataclasses import dataclass, field
@@ -23,13 +25,15 @@ RUN = "semantic_video_run"
 class Run:
     """One sampling run: what is known before its first step, and which editors have come to act since.
 
-    clip: latent frames of the whole clip; frames: those that one model call sees (a context window, where the host cuts the clip into such).
-    conds: names of what conditionings carry beside their text, for the model or for the host to make its inputs of.
-    A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
+    total_frames: latent frames of the whole video; frames: those that one model call sees (a context window, where the
+    host cuts the video into such). conds: names of what conditionings carry beside their text, for the model or for the
+    host to make its inputs of. A model called outside a sampler has a Run that knows nothing: editors of the whole
+    schedule act, others do not.
     """
+
     model_sampling: object = None
     sigmas: list[float] = field(default_factory=list)
-    clip: int = 0
+    total_frames: int = 0
     frames: int = 0
     conds: set[str] = field(default_factory=set)
     fired: set[str] = field(default_factory=set)
@@ -43,13 +47,21 @@ class Run:
     @classmethod
     def of(cls, guider, noise: torch.Tensor, sigmas: torch.Tensor) -> "Run":
         if noise.ndim != 5:
-            raise ValueError(f"latent_image: shape {tuple(noise.shape)} is not a video latent. Connect one of shape [batch, channels, frames, height, width].")
-        clip = frames = noise.shape[2]
+            raise ValueError(
+                f"latent_image: shape {tuple(noise.shape)} is not a video latent. Connect one of shape [batch, "
+                "channels, frames, height, width]."
+            )
+        total = frames = noise.shape[2]
         windows = guider.model_options.get("context_handler")
         if windows is not None and getattr(windows, "dim", None) == 2:
             frames = min(frames, windows.context_length + int(getattr(windows, "causal_window_fix", False)))
-        conds = {name for entries in guider.conds.values() for entry in entries or () for name in (*entry, *entry.get("model_conds", {}))}
-        return cls(guider.model_patcher.get_model_object("model_sampling"), sigmas.tolist(), clip, frames, conds)
+        conds = {
+            name
+            for entries in guider.conds.values()
+            for entry in entries or ()
+            for name in (*entry, *entry.get("model_conds", {}))
+        }
+        return cls(guider.model_patcher.get_model_object("model_sampling"), sigmas.tolist(), total, frames, conds)
 
 
 @dataclass(eq=False)
@@ -60,6 +72,7 @@ class Forward:
     rows: for each batch row 0 (positive) or 1 (negative), whatever order and grouping the host chose.
     state: what a technique keeps from block to block of this call, under its name.
     """
+
     module: nn.Module
     family: ModuleType
     layout: Layout
@@ -75,16 +88,20 @@ class Forward:
         return float(self.options["sigmas"][0])
 
     def within(self, interval: Interval) -> bool:
-        return interval == ALWAYS or (self.run.model_sampling is not None and interval.contains(self.sigma, self.run.model_sampling))
+        return interval == ALWAYS or (
+            self.run.model_sampling is not None and interval.contains(self.sigma, self.run.model_sampling)
+        )
 
     @cached_property
     def step(self) -> int:
-        """Index of this noise level in the run's schedule; levels between two steps (second-order samplers) belong to the former."""
+        """Index of this noise level in the run's schedule; levels between two steps (second-order samplers) belong to
+        the former."""
         return sum(s > self.sigma + EPSILON for s in self.run.sigmas)
 
     @cached_property
     def frames(self) -> tuple[int, ...]:
-        """Index in the whole clip of each latent frame of the grid. A context window may carry one earlier frame in front."""
+        """Index in the whole clip of each latent frame of the grid. A context window may carry one earlier frame in
+        front."""
         window = self.options.get("context_window")
         if window is None or window.dim != 2:
             return tuple(range(self.layout.frames))
@@ -124,4 +141,6 @@ def read(executor, bound: inspect.BoundArguments) -> Forward | None:
     chunks = options.get("cond_or_uncond") or [0]
     each = arguments["x"].shape[0] // len(chunks)
     rows = tuple(chunk for chunk in chunks for _ in range(each))
-    return Forward(module, family, family.layout(module, arguments), arguments, options, options.get(RUN) or Run(), rows)
+    return Forward(
+        module, family, family.layout(module, arguments), arguments, options, options.get(RUN) or Run(), rows
+    )

@@ -1,4 +1,5 @@
 """Where the tokens of one model call lie, and which attention is looked at."""
+
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,7 @@ class Layout:
     before: reference tokens in front of the grid; after: in-context tokens behind it; both without text.
     text, image: keys of the text and the image cross-attention, 0 where the family has none.
     """
+
     frames: int
     height: int
     width: int
@@ -27,10 +29,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Site:
-    """One attention of the model. block counts through the whole model (Hunyuan's single blocks follow its double ones).
+    """One attention of the model. block counts through the whole model (Hunyuan's single blocks follow its double
+    ones).
 
     stream: "side" are VACE's own blocks, which bear the number of the block that they follow.
     """
+
     kind: SiteKind
     block: int
     blocks: int

@@ -1,17 +1,25 @@
 """ComfyUI's memory estimates, told about tokens they cannot see."""
+
 from comfy.patcher_extension import WrappersMP
 
 
 def count_cond(model, name: str):
-    """A clone of MODEL whose estimates count the latent that conditioning carries as model cond `name`, as if the clip were so much longer.
+    """A clone of MODEL whose estimates count the latent that conditioning carries as model cond `name`, as if the clip
+    were so much longer.
 
-    Both estimates: for loading (how much of the weights may stay on the device) and for batching positive with negative.
+    Both estimates: for loading (how much of the weights may stay on the device) and for batching positive with
+    negative.
     """
     model = model.clone()
     model.add_object_patch("memory_usage_factor_conds", (*model.get_model_object("memory_usage_factor_conds"), name))
 
     def longer(executor, patcher, noise_shape, conds, *args, **kwargs):
-        latents = [entry["model_conds"][name].cond[0] for entries in conds.values() for entry in entries or () if name in entry.get("model_conds", {})]
+        latents = [
+            entry["model_conds"][name].cond[0]
+            for entries in conds.values()
+            for entry in entries or ()
+            if name in entry.get("model_conds", {})
+        ]
         frames = max((latent.shape[2] for latent in latents), default=0)
         return executor(patcher, [*noise_shape[:2], noise_shape[2] + frames, *noise_shape[3:]], conds, *args, **kwargs)
 

@@ -1,4 +1,5 @@
 """Which denoising steps a patch acts on."""
+
 from dataclasses import dataclass
 from math import inf
 
@@ -7,10 +8,13 @@ EPSILON = 1e-5  # of sigma: schedules and percent_to_sigma round differently
 
 @dataclass(frozen=True)
 class Interval:
-    """A part of the whole schedule in fractions, 0 = first step, 1 = end; a step at `start` is in, a step at `end` is not.
+    """A part of the whole schedule in fractions, 0 = first step, 1 = end; a step at `start` is in, a step at `end` is
+    not.
 
-    Fractions become sigmas, so that the same interval means the same noise levels on both experts of Wan 2.2 and on a part of a schedule.
+    Fractions become sigmas, so that the same interval means the same noise levels on both experts of Wan 2.2 and on a
+    part of a schedule.
     """
+
     start: float = 0.0
     end: float = 1.0
 

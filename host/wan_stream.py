@@ -1,7 +1,9 @@
-"""A second token stream through Wan blocks of its own, step by step, so that it can meet the model's stream in attention.
+"""A second token stream through Wan blocks of its own, step by step, so that it can meet the model's stream in
+attention.
 
 What a block does is ComfyUI's (comfy/ldm/wan/model.py); here it is taken apart at its self-attention.
 """
+
 import inspect
 
 import comfy.ldm.common_dit
@@ -15,12 +17,21 @@ from torch import Tensor, nn
 class WanStream:
     """Clean video tokens that pass through the blocks of `module`, a WanModel of which no head is used.
 
-    latent: [batch, channels, frames, height, width]; text: [batch, tokens, text_dim]; image: CLIP features [batch, tokens, 1280] or None.
-    positions: the temporal position of the first frame; timestep: the noise level its modulation is told, 0 .. 1000.
-    options: transformer_options for the attention calls inside.
+    latent: [batch, channels, frames, height, width]; text: [batch, tokens, text_dim]; image: CLIP features [batch,
+    tokens, 1280] or None. positions: the temporal position of the first frame; timestep: the noise level its modulation
+    is told, 0 .. 1000. options: transformer_options for the attention calls inside.
     """
 
-    def __init__(self, module: nn.Module, latent: Tensor, text: Tensor, image: Tensor | None, position: int, timestep: float, options: dict):
+    def __init__(
+        self,
+        module: nn.Module,
+        latent: Tensor,
+        text: Tensor,
+        image: Tensor | None,
+        position: int,
+        timestep: float,
+        options: dict,
+    ):
         self.module, self.options = module, options
         dtype, device = text.dtype, text.device
         latent = comfy.ldm.common_dit.pad_to_patch_size(latent, module.patch_size)
@@ -40,7 +51,10 @@ class WanStream:
         self.freqs = module.rope_encode(*latent.shape[2:], t_start=position, device=device, dtype=dtype, **rope)
 
     def _modulation(self, block: nn.Module) -> tuple[Tensor, ...]:
-        return (comfy.model_management.cast_to(block.modulation, dtype=self.x.dtype, device=self.x.device).unsqueeze(0) + self.time).unbind(2)
+        return (
+            comfy.model_management.cast_to(block.modulation, dtype=self.x.dtype, device=self.x.device).unsqueeze(0)
+            + self.time
+        ).unbind(2)
 
     def keys_values(self, block: nn.Module) -> tuple[Tensor, Tensor]:
         """[batch, tokens, heads, dim] each, with positions; what the last block is for."""
@@ -60,5 +74,7 @@ class WanStream:
         """Takes the result of its queries, [batch, tokens, width], through the rest of the block."""
         _, _, gate, shift, scale, gate_ffn = self._modulation(block)
         self.x = torch.addcmul(self.x, block.self_attn.o(attended), gate)
-        self.x = self.x + block.cross_attn(block.norm3(self.x), self.context, context_img_len=self.image_tokens, transformer_options=self.options)
+        self.x = self.x + block.cross_attn(
+            block.norm3(self.x), self.context, context_img_len=self.image_tokens, transformer_options=self.options
+        )
         self.x = torch.addcmul(self.x, block.ffn(torch.addcmul(shift, block.norm2(self.x), 1 + scale)), gate_ffn)

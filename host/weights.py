@@ -1,4 +1,6 @@
-"""Extra weights (adapters, experts) as ordinary ComfyUI model patchers, so that dtype choice, offloading and dynamic VRAM are the host's."""
+"""Extra weights (adapters, experts) as ordinary ComfyUI model patchers, so that dtype choice, offloading and dynamic
+VRAM are the host's."""
+
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +25,10 @@ class Checkpoint:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         if self.path.suffix != ".safetensors":
-            raise ValueError(f"{self.path.name}: not a .safetensors file. Other formats can carry code and are not read; convert it first.")
+            raise ValueError(
+                f"{self.path.name}: not a .safetensors file. Other formats can carry code and are not read; convert "
+                "it first."
+            )
         try:
             files = [safe_open(file, framework="pt") for file in self._shards()]
         except FileNotFoundError:
@@ -37,11 +42,16 @@ class Checkpoint:
         match = re.fullmatch(r"(.*)-\d{5}-of-(\d{5})\.safetensors", self.path.name)
         if not match:
             return [self.path]
-        files = [self.path.with_name(f"{match[1]}-{i:05d}-of-{match[2]}.safetensors") for i in range(1, int(match[2]) + 1)]
+        files = [
+            self.path.with_name(f"{match[1]}-{i:05d}-of-{match[2]}.safetensors") for i in range(1, int(match[2]) + 1)
+        ]
         missing = [file.name for file in files if not file.exists()]
         if missing:
-            raise ValueError(f"{self.path.name}: {len(missing)} of the checkpoint's {len(files)} files are missing ({missing[0]} ...). "
-                             "Put all into one folder.")
+            raise ValueError(
+                f"{self.path.name}: {len(missing)} of the checkpoint's {len(files)} files are missing ({missing[0]} "
+                "...). "
+                "Put all into one folder."
+            )
         return files
 
     @property
@@ -59,9 +69,10 @@ class Checkpoint:
 
 
 def read_weights(path: str | Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors whose keys start with `prefix` (removed from them) and the file's metadata. Raises ValueError as `Checkpoint`, or if there are none."""
+    """Tensors whose keys start with `prefix` (removed from them) and the file's metadata. Raises ValueError as
+    `Checkpoint`, or if there are none."""
     checkpoint = Checkpoint(path)
-    names = {key: key[len(prefix):] for key in checkpoint.keys if key.startswith(prefix)}
+    names = {key: key[len(prefix) :] for key in checkpoint.keys if key.startswith(prefix)}
     if not names:
         raise ValueError(f"{checkpoint.path.name}: holds no tensors '{prefix}*'; it was made for something else.")
     return checkpoint.read(names), checkpoint.metadata
@@ -76,8 +87,11 @@ def save_weights(weights: dict[str, Tensor], path: str | Path, metadata: dict[st
     partial.replace(path)
 
 
-def load_diffusion_model(weights: dict[str, Tensor], source: str, model_options: dict | None = None, metadata: dict[str, str] | None = None):
-    """A MODEL by ComfyUI's own loader, to which metadata "config" tells what tensors do not. Raises ValueError where it does not know the model."""
+def load_diffusion_model(
+    weights: dict[str, Tensor], source: str, model_options: dict | None = None, metadata: dict[str, str] | None = None
+):
+    """A MODEL by ComfyUI's own loader, to which metadata "config" tells what tensors do not. Raises ValueError where it
+    does not know the model."""
     patcher = comfy.sd.load_diffusion_model_state_dict(weights, model_options=model_options or {}, metadata=metadata)
     if patcher is None:
         raise ValueError(f"{source}: ComfyUI does not recognise the model in it.")
@@ -85,14 +99,22 @@ def load_diffusion_model(weights: dict[str, Tensor], source: str, model_options:
 
 
 def require_fit(module: nn.Module, weights: dict[str, Tensor], source: str | Path, remedy: str = "") -> None:
-    """Raises ValueError, naming `source` and the first wrong tensor and ending in `remedy`, where names or shapes of `weights` are not the module's."""
-    expected, found = ({key: tuple(value.shape) for key, value in tensors.items()} for tensors in (module.state_dict(), weights))
+    """Raises ValueError, naming `source` and the first wrong tensor and ending in `remedy`, where names or shapes of
+    `weights` are not the module's."""
+    expected, found = (
+        {key: tuple(value.shape) for key, value in tensors.items()} for tensors in (module.state_dict(), weights)
+    )
     if wrong := sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)):
-        raise ValueError(f"{source}: {len(wrong)} tensors do not fit, first '{wrong[0]}': expected {expected.get(wrong[0])}, found {found.get(wrong[0])}. "
-                         f"It was made for another model or another version. {remedy}".rstrip())
+        raise ValueError(
+            f"{source}: {len(wrong)} tensors do not fit, first '{wrong[0]}': expected {expected.get(wrong[0])}, found "
+            f"{found.get(wrong[0])}. "
+            f"It was made for another model or another version. {remedy}".rstrip()
+        )
 
 
-def load_weights(build: Callable[..., nn.Module], weights: dict[str, Tensor], source: str, dtype: torch.dtype | None = None):
+def load_weights(
+    build: Callable[..., nn.Module], weights: dict[str, Tensor], source: str, dtype: torch.dtype | None = None
+):
     """A model patcher around `build(dtype=, device=, operations=)` holding `weights`, cast to `dtype` where given.
 
     Raises ValueError, naming `source` and the keys, where the weights do not fit the module.
@@ -101,7 +123,9 @@ def load_weights(build: Callable[..., nn.Module], weights: dict[str, Tensor], so
     offload_device = comfy.model_management.unet_offload_device()
     module = build(dtype=dtype, device=offload_device, operations=comfy.ops.manual_cast)
     require_fit(module, weights, source)
-    patcher = comfy.model_patcher.CoreModelPatcher(module, load_device=comfy.model_management.get_torch_device(), offload_device=offload_device)
+    patcher = comfy.model_patcher.CoreModelPatcher(
+        module, load_device=comfy.model_management.get_torch_device(), offload_device=offload_device
+    )
     module.load_state_dict({key: value.to(dtype) for key, value in weights.items()}, assign=patcher.is_dynamic())
     return patcher
 

@@ -1,14 +1,16 @@
 """CLIP mask: where a text is in an image, read from inside CLIP in one forward pass.
 
-    c_i = < gamma * (sum_h A_h[cls,i] V_h[i] W_O^h) W_proj , t >     what the class token takes from patch i, in block l_cls, that speaks of the text
-    p_i = < gamma * x_i W_proj , t >                                 what patch i itself says of the text after block l_tok
-    P = sigmoid(contrast * zscore(c)),  Q = (max p - p) / (max p - min p),  each mean-filtered
-    mask = minmax(P + Q - P Q)
+    c_i = < gamma * (sum_h A_h[cls,i] V_h[i] W_O^h) W_proj , t >     what the class token takes from patch i, in block
+    l_cls, that speaks of the text p_i = < gamma * x_i W_proj , t >                                 what patch i itself
+    says of the text after block l_tok P = sigmoid(contrast * zscore(c)),  Q = (max p - p) / (max p - min p),  each
+    mean-filtered mask = minmax(P + Q - P Q)
 
-Attention Prompting on Image (arXiv 2409.17143, its published code) on the decomposition of CLIP in arXiv 2310.05916; gamma is the weight of
-the final LayerNorm, whose mean, deviation and bias cancel in zscore and minmax. Two block indices instead of one, the product, geometry
-and smoothing over frames are our choice (after SSG-DiT, arXiv 2508.17062, which fuses an intermediate with a late feature).
+Attention Prompting on Image (arXiv 2409.17143, its published code) on the decomposition of CLIP in arXiv 2310.05916;
+gamma is the weight of the final LayerNorm, whose mean, deviation and bias cancel in zscore and minmax. Two block
+indices instead of one, the product, geometry and smoothing over frames are our choice (after SSG-DiT, arXiv 2508.17062,
+which fuses an intermediate with a late feature).
 """
+
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,14 +24,18 @@ Fit = Literal["squash", "letterbox", "center crop"]
 
 
 def class_terms(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """A_h[cls,i] V_h[i] of every patch, heads side by side: [batch, patches, width]. q, k, v: [batch, 1 + patches, width], class token first."""
+    """A_h[cls,i] V_h[i] of every patch, heads side by side: [batch, patches, width]. q, k, v: [batch, 1 + patches,
+    width], class token first."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2).float() for x in (q[:, :1], k, v))
-    attention = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)  # over all tokens: the class token keeps its share
+    attention = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(
+        -1
+    )  # over all tokens: the class token keeps its share
     return (attention.transpose(-1, -2) * v)[:, :, 1:].transpose(1, 2).flatten(2)
 
 
 def text_map(features: Tensor, text: Tensor) -> Tensor:
-    """How much each token says of each text, [batch, texts, patches]. features: [batch, patches, dim], in the joint space; text: [texts, dim], unit length."""
+    """How much each token says of each text, [batch, texts, patches]. features: [batch, patches, dim], in the joint
+    space; text: [texts, dim], unit length."""
     return torch.einsum("bnd,td->btn", features, text)
 
 
@@ -51,11 +57,15 @@ def mean_filter(x: Tensor, kernel: int) -> Tensor:
     return F.avg_pool2d(F.pad(x, (kernel // 2,) * 4, mode="replicate"), kernel, stride=1) if kernel > 1 else x
 
 
-def merge(cls: Tensor, token: Tensor, contrast: float, kernel: int, fusion: Fusion = "soft or", patches: Patches = "negated") -> Tensor:
-    """The mask of two raw maps, [batch, texts, rows, columns], 0..1 each. contrast and kernel (odd) as published: 1 to 10, 1 to 7.
+def merge(
+    cls: Tensor, token: Tensor, contrast: float, kernel: int, fusion: Fusion = "soft or", patches: Patches = "negated"
+) -> Tensor:
+    """The mask of two raw maps, [batch, texts, rows, columns], 0..1 each. contrast and kernel (odd) as published: 1 to
+    10, 1 to 7.
 
-    The patch map is negated, as published: a patch that says most of the text late in CLIP is one that it uses to note global facts, not the place.
-    In a CLIP whose patches were trained to speak of their own place it is just there: "direct" (our choice). "product" keeps what both maps agree on.
+    The patch map is negated, as published: a patch that says most of the text late in CLIP is one that it uses to note
+    global facts, not the place. In a CLIP whose patches were trained to speak of their own place it is just there:
+    "direct" (our choice). "product" keeps what both maps agree on.
     """
     p = mean_filter(torch.sigmoid(contrast * zscore(cls)), kernel)
     q = mean_filter(minmax(token) if patches == "direct" else 1.0 - minmax(token), kernel)
@@ -64,7 +74,9 @@ def merge(cls: Tensor, token: Tensor, contrast: float, kernel: int, fusion: Fusi
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a picture of height x width lies in CLIP's square of `size` pixels. box: top, left, bottom, right of it there."""
+    """How a picture of height x width lies in CLIP's square of `size` pixels. box: top, left, bottom, right of it
+    there."""
+
     height: int
     width: int
     size: int
@@ -75,7 +87,9 @@ class Geometry:
         """What of the square the picture covers; for "center crop" all of it, as the published code believes."""
         if self.fit != "letterbox":
             return 0, 0, self.size, self.size
-        height, width = (max(round(side * self.size / max(self.height, self.width)), 1) for side in (self.height, self.width))
+        height, width = (
+            max(round(side * self.size / max(self.height, self.width)), 1) for side in (self.height, self.width)
+        )
         top, left = (self.size - height) // 2, (self.size - width) // 2
         return top, left, top + height, left + width
 
@@ -83,26 +97,32 @@ class Geometry:
         """[n, height, width, 3] -> [n, 3, size, size], 0..1, bicubic. Bars of a letterbox are grey."""
         x = frames.movedim(-1, 1)
         if self.fit == "center crop":
-            short = min(self.height, self.width)  # cropping before the resize differs by nothing but rounding, and never builds a long strip
+            short = min(
+                self.height, self.width
+            )  # cropping before the resize differs by nothing but rounding, and never builds a long strip
             top, left = (self.height - short) // 2, (self.width - short) // 2
-            x = x[:, :, top:top + short, left:left + short]
+            x = x[:, :, top : top + short, left : left + short]
         top, left, bottom, right = self.box
         x = resize(x, bottom - top, right - left).clamp(0, 1)
         return F.pad(x, (left, self.size - right, top, self.size - bottom), value=0.5)
 
     def patches(self, maps: Tensor, patch: int) -> Tensor:
-        """Of maps [..., patches] of the square those that touch the picture, [..., rows, columns], so that bars count in no statistic."""
+        """Of maps [..., patches] of the square those that touch the picture, [..., rows, columns], so that bars count
+        in no statistic."""
         rows, columns = self._span(0, patch), self._span(1, patch)
         grid = self.size // patch
-        return maps.unflatten(-1, (grid, grid))[..., rows[0]:rows[1], columns[0]:columns[1]]
+        return maps.unflatten(-1, (grid, grid))[..., rows[0] : rows[1], columns[0] : columns[1]]
 
     def _span(self, axis: int, patch: int) -> tuple[int, int]:
         return self.box[axis] // patch, min(-(-self.box[axis + 2] // patch), self.size // patch)
 
     def picture(self, mask: Tensor, patch: int) -> Tensor:
-        """[n, rows, columns] of `patches` -> [n, height, width] of the picture, 0..1, aligned to fractions of a patch."""
-        rows, columns = (interpolation(pixels, self._span(axis, patch), self.box[axis] / patch, self.box[axis + 2] / patch).to(mask)
-                         for axis, pixels in ((0, self.height), (1, self.width)))
+        """[n, rows, columns] of `patches` -> [n, height, width] of the picture, 0..1, aligned to fractions of a
+        patch."""
+        rows, columns = (
+            interpolation(pixels, self._span(axis, patch), self.box[axis] / patch, self.box[axis + 2] / patch).to(mask)
+            for axis, pixels in ((0, self.height), (1, self.width))
+        )
         return (rows @ mask @ columns.T).clamp(0, 1)
 
 
@@ -114,16 +134,20 @@ def resize(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def interpolation(pixels: int, span: tuple[int, int], start: float, end: float) -> Tensor:
-    """Bicubic weights [pixels, cells] with which `pixels` that divide start..end evenly read cells span[0]..span[1] of width 1, antialiased (as Pillow)."""
+    """Bicubic weights [pixels, cells] with which `pixels` that divide start..end evenly read cells span[0]..span[1] of
+    width 1, antialiased (as Pillow)."""
     step = (end - start) / pixels
     position = start + step * (torch.arange(pixels, dtype=torch.float64) + 0.5)
     x = (position[:, None] - (torch.arange(*span) + 0.5)).abs() / max(step, 1.0)
-    weights = torch.where(x < 1, 1.5 * x ** 3 - 2.5 * x ** 2 + 1, torch.where(x < 2, -0.5 * x ** 3 + 2.5 * x ** 2 - 4 * x + 2, 0.0))
+    weights = torch.where(
+        x < 1, 1.5 * x**3 - 2.5 * x**2 + 1, torch.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0.0)
+    )
     return weights / weights.sum(1, keepdim=True)
 
 
 def smooth_over_time(mask: Tensor, frames: float) -> Tensor:
-    """Gaussian mean over dimension 0 with a deviation of `frames`, renormalised at the ends. 0 returns `mask` itself."""
+    """Gaussian mean over dimension 0 with a deviation of `frames`, renormalised at the ends. 0 returns `mask`
+    itself."""
     if frames <= 0 or len(mask) == 1:
         return mask
     time = torch.arange(len(mask), dtype=mask.dtype, device=mask.device)
@@ -132,6 +156,7 @@ def smooth_over_time(mask: Tensor, frames: float) -> Tensor:
 
 
 def heat_map(frames: Tensor, mask: Tensor) -> Tensor:
-    """Frames [n, height, width, 3] under the mask [n, height, width] from blue (0) over green to red (1), half and half."""
+    """Frames [n, height, width, 3] under the mask [n, height, width] from blue (0) over green to red (1), half and
+    half."""
     colour = torch.stack([(1.5 - (4 * mask - centre).abs()).clamp(0, 1) for centre in (3.0, 2.0, 1.0)], dim=-1)
     return 0.5 * frames + 0.5 * colour

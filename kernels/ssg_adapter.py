@@ -1,97 +1,34 @@
 """SSG Adapter: a frozen video DiT looks at a prompted image through a second attention branch.
 
-    y = Attn(q, K, V) + strength * gate_l * m * Attn(q~, K'_l(e), V'_l(e)),    e = projector(CLIP patch features of the prompted image)
+    y = Attn(q, K, V) + strength * gate_l * m * Attn(q~, K'_l(e), V'_l(e)),    e = projector(CLIP patch features of the
+    prompted image)
 
-m: a weight per video token (1 without a mask). Only video queries look. K' and V' are low-rank (token_width -> rank -> width); V' starts at
-zero, so a new adapter is the frozen model bit for bit. q~ and K' carry places: what the image shows *there* is found there.
+m: a weight per video token (1 without a mask). Only video queries look. K' and V' are low-rank (token_width -> rank ->
+width); V' starts at zero, so a new adapter is the frozen model bit for bit. q~ and K' carry places: what the image
+shows *there* is found there.
 
-After SSG-DiT (arXiv 2508.17062: dual-branch adapter, frozen DiT, CLIP); its equations were not available to us. Decoupled attention is
-IP-Adapter's (arXiv 2308.06721). Low rank, zero V', RMS norm of K' per head and places are our choice.
+After SSG-DiT (arXiv 2508.17062: dual-branch adapter, frozen DiT, CLIP); its equations were not available to us.
+Decoupled attention is IP-Adapter's (arXiv 2308.06721). Low rank, zero V', RMS norm of K' per head and places are our
+choice.
 
-To train: `prompt = adapter.prompt(features, height, width)` once per model call, then in every block of `spec.blocks`, between the attention and
-its output projection, `out += adapter.branch(block, q, *adapter.keys_values(block, prompt), prompt)`, differentiable throughout.
+To train: `prompt = adapter.prompt(features, height, width)` once per model call, then in every block of `spec.blocks`,
+between the attention and its output projection, `out += adapter.branch(block, q, *adapter.keys_values(block, prompt),
+prompt)`, differentiable throughout.
 """
+
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FORMAT, VERSION = "ssg-adapter", "1"
-Family = Literal["wan", "hunyuan"]
-Spatial = Literal["rope", "none"]
-THETA = {"wan": 10000.0, "hunyuan": 256.0}  # the hosts' own
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v [batch, tokens, heads, dim] -> [batch, queries, heads * dim]
+from .rope import apply_rope, rope_freqs
+from .ssg_spec import THETA, Spec
 
-
-@dataclass(frozen=True)
-class Spec:
-    """What an adapter was made for.
-
-    width, heads: of the model's attention. blocks: those with a branch, counted through the whole model (Hunyuan's single blocks follow its double
-    ones). clip_width, grid: of the CLIP features, and rows and columns of its patches; a class token in front is a token without a place.
-    spatial: "rope" gives K' and q places, "none" is plain decoupled attention.
-    """
-    family: Family
-    width: int
-    heads: int
-    blocks: tuple[int, ...]
-    rank: int = 128
-    clip_width: int = 1280
-    grid: tuple[int, int] = (16, 16)
-    token_width: int = 1280
-    spatial: Spatial = "rope"
-
-    def __post_init__(self):
-        for name, allowed in (("family", THETA), ("spatial", Spatial.__args__)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} '{getattr(self, name)}': must be one of {', '.join(allowed)}")
-        for name in ("width", "heads", "rank", "clip_width", "token_width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: must be at least 1")
-        if self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width}: must divide into {self.heads} heads of an even number of channels")
-        if not self.blocks or min(self.blocks) < 0 or list(self.blocks) != sorted(set(self.blocks)):
-            raise ValueError(f"blocks {self.blocks}: must be block numbers in rising order, at least one")
-        if len(self.grid) != 2 or min(self.grid) < 1:
-            raise ValueError(f"grid {self.grid}: must be rows and columns of CLIP's patches")
-
-    @property
-    def dim(self) -> int:
-        return self.width // self.heads
-
-    @property
-    def axes(self) -> tuple[int, int, int]:
-        """Channels of a head that the model's RoPE gives to time, height and width."""
-        space = 2 * (self.dim // 6) if self.family == "wan" else 2 * (self.dim * 7 // 32)
-        return self.dim - 2 * space, space, space
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """For a safetensors file; `Spec.read` reads it."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {"format": FORMAT, "version": VERSION} | {k: ",".join(map(str, v)) if isinstance(v, tuple) else str(v) for k, v in values.items()}
-
-    @classmethod
-    def read(cls, metadata: dict[str, str]) -> "Spec":
-        """Raises ValueError for metadata of anything else, or with parts missing or malformed."""
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"is no SSG Adapter: its metadata gives the format as {metadata.get('format')}, expected {FORMAT}")
-        if metadata.get("version") != VERSION:
-            raise ValueError(f"is an SSG Adapter of version {metadata.get('version')}; this pack reads {VERSION}. Update the pack")
-        missing = [f.name for f in fields(cls) if f.name not in metadata]
-        if missing:
-            raise ValueError(f"is an SSG Adapter whose metadata lacks {', '.join(missing)}")
-        values = {}
-        for f in fields(cls):
-            text = metadata[f.name]
-            try:
-                values[f.name] = tuple(map(int, text.split(","))) if f.name in ("blocks", "grid") else text if f.name in ("family", "spatial") else int(text)
-            except ValueError:
-                raise ValueError(f"is an SSG Adapter whose metadata is damaged: {f.name} is '{text}'") from None
-        return cls(**values)
+Attend = Callable[
+    [Tensor, Tensor, Tensor], Tensor
+]  # q, k, v [batch, tokens, heads, dim] -> [batch, queries, heads * dim]
 
 
 def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -99,31 +36,11 @@ def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2).flatten(2)
 
 
-def places(cells: int, extent: int) -> Tensor:
-    """Centres of `cells` cells that divide an axis of `extent` unit cells, whose own centres are 0, 1, ..., extent - 1."""
-    return (torch.arange(cells, dtype=torch.float64) + 0.5) * (extent / cells) - 0.5
-
-
-def turns(grid: tuple[int, int], extent: tuple[int, int], axes: tuple[int, int, int], theta: float) -> Tensor:
-    """RoPE of the cells of `grid`, spread over `extent`: unit complex numbers [rows * columns, dim / 2], one per pair of channels; time stands at 0."""
-    rows, columns = (places(*lengths) for lengths in zip(grid, extent))
-    time, height, width = ((1.0 / theta) ** (torch.arange(0, n, 2, dtype=torch.float64) / n) for n in axes)
-    shape = (len(rows), len(columns), -1)
-    angles = torch.cat([torch.zeros_like(time).expand(shape), (rows[:, None, None] * height).expand(shape), (columns[:, None] * width).expand(shape)], dim=-1)
-    return torch.polar(torch.ones_like(angles), angles).flatten(0, 1)
-
-
-def turned(x: Tensor, turn: Tensor | None) -> Tensor:
-    """x [batch, n * tokens, heads, dim] turned by `turn` [tokens, dim / 2], over and over; None returns `x` itself."""
-    if turn is None:
-        return x
-    wide = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (-1, 2)).unflatten(1, (-1, len(turn)))
-    return torch.view_as_real(torch.view_as_complex(wide.contiguous()) * turn[:, None]).flatten(-2).flatten(1, 2).to(x.dtype)
-
-
 @dataclass(frozen=True)
 class Prompt:
-    """What one call of the model knows of the prompted image. tokens: [batch, n, token_width]; turns of K' and of the queries of a frame, or None."""
+    """What one call of the model knows of the prompted image. tokens: [batch, n, token_width]; RoPE of K' and of the
+    queries of a frame, or None."""
+
     tokens: Tensor
     keys: Tensor | None
     queries: Tensor | None
@@ -144,29 +61,43 @@ class Branch(nn.Module):
         self.gate = nn.Parameter(torch.ones(1, **place))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        k, v = (up(down(tokens)).unflatten(-1, (self.heads, -1)) for down, up in ((self.key_down, self.key_up), (self.value_down, self.value_up)))
+        k, v = (
+            up(down(tokens)).unflatten(-1, (self.heads, -1))
+            for down, up in ((self.key_down, self.key_up), (self.value_down, self.value_up))
+        )
         return self.key_norm(k), v
 
 
 class SSGAdapter(nn.Module):
-    """The projector and a branch per block of `spec`. operations: torch.nn, or the host's layers, which cast and offload. Call `initialise` on a new one."""
+    """The projector and a branch per block of `spec`. operations: torch.nn, or the host's layers, which cast and
+    offload. Call `initialise` on a new one."""
 
     def __init__(self, spec: Spec, operations=torch.nn, device=None, dtype=None):
         super().__init__()
         place = {"device": device, "dtype": dtype}
         self.spec = spec
         self.projector = nn.Sequential(
-            operations.LayerNorm(spec.clip_width, **place), operations.Linear(spec.clip_width, spec.token_width, **place), nn.GELU(),
-            operations.Linear(spec.token_width, spec.token_width, **place), operations.LayerNorm(spec.token_width, **place))
+            operations.LayerNorm(spec.clip_width, **place),
+            operations.Linear(spec.clip_width, spec.token_width, **place),
+            nn.GELU(),
+            operations.Linear(spec.token_width, spec.token_width, **place),
+            operations.LayerNorm(spec.token_width, **place),
+        )
         self.branches = nn.ModuleDict({str(block): Branch(spec, operations, device, dtype) for block in spec.blocks})
 
     def check(self, features: Tensor) -> None:
         """Raises ValueError for features [batch, n, clip_width] that are of another CLIP, or not finite."""
         (rows, columns), width = self.spec.grid, self.spec.clip_width
         if features.ndim != 3 or features.shape[-1] != width:
-            raise ValueError(f"features of shape {tuple(features.shape)}; this adapter was trained with those of a CLIP of width {width}")
+            raise ValueError(
+                f"features of shape {tuple(features.shape)}; this adapter was trained with those of a CLIP of width "
+                f"{width}"
+            )
         if features.shape[1] not in (rows * columns, rows * columns + 1):
-            raise ValueError(f"{features.shape[1]} tokens per image; this adapter was trained with {rows} x {columns} patches (and a class token)")
+            raise ValueError(
+                f"{features.shape[1]} tokens per image; this adapter was trained with {rows} x {columns} patches (and "
+                "a class token)"
+            )
         if not torch.isfinite(features).all():
             raise ValueError("features are NaN or infinite")
 
@@ -175,30 +106,35 @@ class SSGAdapter(nn.Module):
         return self.projector(features)
 
     def prompt(self, features: Tensor, height: int, width: int) -> Prompt:
-        """features: [batch, patches or 1 + patches, clip_width], as `check` takes them; height, width: of the latent in tokens.
+        """features: [batch, patches or 1 + patches, clip_width], as `check` takes them; height, width: of the latent in
+        tokens.
 
-        Wan's text queries have no RoPE: they get one, in units of CLIP's patches, so any latent size fits. Hunyuan's have theirs: K' gets the same,
-        in units of the latent's tokens, at time 0 (the place of its text tokens but for height and width).
+        Wan's text queries have no RoPE: they get one, in units of CLIP's patches, so any latent size fits. Hunyuan's
+        have theirs: K' gets the same, in units of the latent's tokens, at time 0 (the place of its text tokens but for
+        height and width).
         """
         spec, tokens = self.spec, self.tokens(features)
         if spec.spatial == "none":
             return Prompt(tokens, None, None)
         extent = spec.grid if spec.family == "wan" else (height, width)
-        keys = turns(spec.grid, extent, spec.axes, THETA[spec.family])
+        keys = rope_freqs(spec.grid, extent, spec.axes, THETA[spec.family])
         keys = torch.cat([keys.new_ones(features.shape[1] - len(keys), keys.shape[1]), keys])  # the class token
-        queries = turns((height, width), extent, spec.axes, THETA[spec.family]) if spec.family == "wan" else None
+        queries = rope_freqs((height, width), extent, spec.axes, THETA[spec.family]) if spec.family == "wan" else None
         kind = torch.complex128 if tokens.dtype == torch.float64 else torch.complex64
-        return Prompt(tokens, *(turn.to(kind).to(tokens.device) if turn is not None else None for turn in (keys, queries)))
+        return Prompt(
+            tokens, *(turn.to(kind).to(tokens.device) if turn is not None else None for turn in (keys, queries))
+        )
 
     def keys_values(self, block: int, prompt: Prompt) -> tuple[Tensor, Tensor]:
         """K' (norm and place applied) and V' of `block`, [batch, n, heads, dim] each."""
         k, v = self.branches[str(block)](prompt.tokens)
-        return turned(k, prompt.keys), v
+        return apply_rope(k, prompt.keys), v
 
     def branch(self, block: int, q: Tensor, k: Tensor, v: Tensor, prompt: Prompt, attend: Attend = dense) -> Tensor:
-        """gate_l * Attn(q~, K', V'), [batch, queries, width], without strength and m. q: video queries as the model attends with them, whole frames
-        [batch, frames * height * width, heads, dim]; k, v: of `keys_values`, as many rows as q."""
-        return self.branches[str(block)].gate.to(q) * attend(turned(q, prompt.queries), k, v)
+        """gate_l * Attn(q~, K', V'), [batch, queries, width], without strength and m. q: video queries as the model
+        attends with them, whole frames [batch, frames * height * width, heads, dim]; k, v: of `keys_values`, as many
+        rows as q."""
+        return self.branches[str(block)].gate.to(q) * attend(apply_rope(q, prompt.queries), k, v)
 
 
 @torch.no_grad()
@@ -220,11 +156,13 @@ def parameter_count(spec: Spec) -> int:
 
 def token_weights(mask: Tensor, height: int, width: int) -> Tensor:
     """m: masks [n, any height, any width], clamped to 0..1, as means over each token, [n, height * width, 1]."""
-    return F.interpolate(mask[:, None].float().clamp(0, 1), size=(height, width), mode="area").flatten(2).transpose(1, 2)
+    return (
+        F.interpolate(mask[:, None].float().clamp(0, 1), size=(height, width), mode="area").flatten(2).transpose(1, 2)
+    )
 
 
 def blend(features: Tensor, prompted: Tensor, strength: float) -> Tensor:
-    """Without an adapter: an image branch's own features [batch, n, width], moved towards those of the prompted image; tokens beyond its own (an end
-    frame's) stay. strength 0: the former, 1: the latter, above: further."""
+    """Without an adapter: an image branch's own features [batch, n, width], moved towards those of the prompted image;
+    tokens beyond its own (an end frame's) stay. strength 0: the former, 1: the latter, above: further."""
     count = prompted.shape[1]
     return torch.cat([torch.lerp(features[:, :count], prompted.to(features), strength), features[:, count:]], dim=1)

@@ -1,12 +1,15 @@
 """Captions: a small grammar with synonyms that says facts in English, and reads them back.
 
-    caption := [place ","] thing [does] [relation thing] [place]      "a small red circle moves left below a blue square"
-             | [place ","] thing relation thing does [place]          "a tiny crimson disc beneath a blue box drifts left"
+    caption := [place ","] thing [does] [relation thing] [place]      "a small red circle moves left below a blue
+    square"
+             | [place ","] thing relation thing does [place]          "a tiny crimson disc beneath a blue box drifts
+             left"
              | [place ","] thing [does] "," thing [place]             "a small red circle moves left, a blue square"
     thing   := article [size] colour shape          place := "on a white background"
 
 `describe` says exactly the facts it is given and `parse` is its inverse: parse(describe(facts)) == facts.
 """
+
 import re
 from dataclasses import replace
 from random import Random
@@ -14,13 +17,25 @@ from random import Random
 from .scene import BACKGROUNDS, COLOURS, DIAGONALS, Facts, Scene, ThingFacts, facts_of
 
 # The first word of each row is the plain one, used where no seed is given.
-SHAPE_WORDS = {"circle": ("circle", "disc", "ball"), "square": ("square", "box"), "triangle": ("triangle", "wedge"),
-               "cross": ("cross", "plus")}
-COLOUR_WORDS = {c: (c,) for c in COLOURS} | {"red": ("red", "crimson"), "cyan": ("cyan", "turquoise"), "purple": ("purple", "violet")}
+SHAPE_WORDS = {
+    "circle": ("circle", "disc", "ball"),
+    "square": ("square", "box"),
+    "triangle": ("triangle", "wedge"),
+    "cross": ("cross", "plus"),
+}
+COLOUR_WORDS = {c: (c,) for c in COLOURS} | {
+    "red": ("red", "crimson"),
+    "cyan": ("cyan", "turquoise"),
+    "purple": ("purple", "violet"),
+}
 SIZE_WORDS = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
 BACKGROUND_WORDS = {b: (b,) for b in BACKGROUNDS} | {"gray": ("gray", "grey")}
-RELATION_WORDS = {"left of": ("left of", "to the left of"), "right of": ("right of", "to the right of"),
-                  "above": ("above", "over"), "below": ("below", "under", "beneath")}
+RELATION_WORDS = {
+    "left of": ("left of", "to the left of"),
+    "right of": ("right of", "to the right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under", "beneath"),
+}
 MOTION_WORDS = {
     "still": ("stays still", "does not move", "rests"),
     **{d: tuple(f"{verb} {d}" for verb in ("moves", "slides", "drifts")) for d in ("left", "right", "up", "down")},
@@ -29,8 +44,10 @@ MOTION_WORDS = {
     "grow": ("grows", "gets bigger", "expands"),
     "shrink": ("shrinks", "gets smaller", "contracts"),
     "blink": ("blinks", "flashes", "turns on and off"),
-    **{f"change {c}": tuple(f"{verb} {word}" for word in words for verb in ("turns", "becomes", "changes colour to"))
-       for c, words in COLOUR_WORDS.items()},
+    **{
+        f"change {c}": tuple(f"{verb} {word}" for word in words for verb in ("turns", "becomes", "changes colour to"))
+        for c, words in COLOUR_WORDS.items()
+    },
 }
 PLACE_WORDS = ("on a {} background", "against a {} background")
 
@@ -38,7 +55,9 @@ PLACE_WORDS = ("on a {} background", "against a {} background")
 def words() -> list[str]:
     """Every word of the grammar, sorted, without punctuation."""
     tables = (SHAPE_WORDS, COLOUR_WORDS, SIZE_WORDS, BACKGROUND_WORDS, RELATION_WORDS, MOTION_WORDS)
-    phrases = [p for table in tables for row in table.values() for p in row] + [p.format("") for p in PLACE_WORDS] + ["an"]
+    phrases = (
+        [p for table in tables for row in table.values() for p in row] + [p.format("") for p in PLACE_WORDS] + ["an"]
+    )
     return sorted({w for p in phrases for w in p.split()})
 
 
@@ -52,7 +71,8 @@ def phrase(thing: ThingFacts, rng: Random | None = None) -> str:
 def describe(facts: Facts, rng: Random | None = None) -> str:
     """A caption that says exactly `facts`; rng draws synonyms and word order, None takes the plain ones.
 
-    ValueError if there is not one thing without a relation, or two, or if a motion is asked of the second, of which the grammar says none.
+    ValueError if there is not one thing without a relation, or two, or if a motion is asked of the second, of which the
+    grammar says none.
     """
     if not (len(facts.things) == 1 and not facts.relation or len(facts.things) == 2 and not facts.things[1].motion):
         raise ValueError(f"cannot say {facts}; give one thing without a relation, or two and no motion of the second")
@@ -61,24 +81,32 @@ def describe(facts: Facts, rng: Random | None = None) -> str:
     second = phrase(facts.things[1], rng) if len(facts.things) == 2 else ""
     related = f"{_pick(RELATION_WORDS[facts.relation], rng)} {second}" if facts.relation else second
     place = _pick(PLACE_WORDS, rng).format(_pick(BACKGROUND_WORDS[facts.background], rng)) if facts.background else ""
-    comma = second and not facts.relation or does and facts.relation in ("left of", "right of")  # "moves left left of" would not read
-    orders = [[phrase(subject, rng), does, "," * bool(comma), related]] + [[phrase(subject, rng), related, does]] * bool(facts.relation and does)
+    comma = (
+        second and not facts.relation or does and facts.relation in ("left of", "right of")
+    )  # "moves left left of" would not read
+    orders = [[phrase(subject, rng), does, "," * bool(comma), related]] + [
+        [phrase(subject, rng), related, does]
+    ] * bool(facts.relation and does)
     said = _pick(orders, rng) + [place]
     if place and rng and rng.random() < 0.25:
         said = [place, ",", *said[:-1]]
     return " ".join(filter(None, said)).replace(" ,", ",")
 
 
-def caption(scene: Scene, seed: int | Random | None = None, drop: float = 0.0, motion: bool = True,
-            relation: bool = True) -> str:
-    """A full caption of `scene`. seed None: plain words; drop: chance (needs a seed) that a size or the background goes unsaid; motion
-    False: what the subject does goes unsaid, as where a reference clip is to show it; relation False: where it is to the other object goes unsaid."""
+def caption(
+    scene: Scene, seed: int | Random | None = None, drop: float = 0.0, motion: bool = True, relation: bool = True
+) -> str:
+    """A full caption of `scene`. seed None: plain words; drop: chance (needs a seed) that a size or the background goes
+    unsaid; motion False: what the subject does goes unsaid, as where a reference clip is to show it; relation False:
+    where it is to the other object goes unsaid."""
     rng = Random(seed) if isinstance(seed, int) else seed
     facts = facts_of(scene)
     if not relation:
         facts = replace(facts, relation=None)
     if not motion:
-        facts = replace(facts, things=(replace(facts.things[0], motion=None, heading="", to_colour=""), *facts.things[1:]))
+        facts = replace(
+            facts, things=(replace(facts.things[0], motion=None, heading="", to_colour=""), *facts.things[1:])
+        )
     if rng and drop:
         things = tuple(replace(t, size=None if rng.random() < drop else t.size) for t in facts.things)
         facts = replace(facts, things=things, background=None if rng.random() < drop else facts.background)
@@ -92,10 +120,13 @@ def object_captions(scene: Scene, seed: int | Random | None = None) -> list[str]
 
 
 def parse(text: str) -> Facts:
-    """The facts a caption or noun phrase of the grammar says; what it leaves unsaid is None. ValueError on any other text."""
+    """The facts a caption or noun phrase of the grammar says; what it leaves unsaid is None. ValueError on any other
+    text."""
     match = _CAPTION.fullmatch(" ".join(text.lower().split()).rstrip("."))
     if not match:
-        raise ValueError(f"cannot read caption {text!r}; write for example 'a small red circle moves left below a blue square'")
+        raise ValueError(
+            f"cannot read caption {text!r}; write for example 'a small red circle moves left below a blue square'"
+        )
     said = {name: value for name, value in match.groupdict().items() if value}
 
     def get(table: str, *names: str) -> str | None:
@@ -106,9 +137,13 @@ def parse(text: str) -> Facts:
         motion, heading = "diagonal", motion
     elif motion and motion.startswith("change "):
         motion, to_colour = motion.split()
-    things = [ThingFacts(get("shape", "shape"), get("colour", "colour"), get("size", "size"), motion, heading, to_colour)]
+    things = [
+        ThingFacts(get("shape", "shape"), get("colour", "colour"), get("size", "size"), motion, heading, to_colour)
+    ]
     if other := next((p for p in ("other_", "second_") if p + "shape" in said), None):
-        things.append(ThingFacts(get("shape", other + "shape"), get("colour", other + "colour"), get("size", other + "size")))
+        things.append(
+            ThingFacts(get("shape", other + "shape"), get("colour", other + "colour"), get("size", other + "size"))
+        )
     return Facts(tuple(things), get("relation", "relation"), get("background", "place", "place_last"))
 
 
@@ -125,20 +160,29 @@ def _any(table: str, name: str) -> str:
     return f"(?P<{name}>{'|'.join(map(re.escape, sorted(_INVERSE[table], key=len, reverse=True)))})"
 
 
-_TABLES = {"shape": SHAPE_WORDS, "colour": COLOUR_WORDS, "size": SIZE_WORDS, "background": BACKGROUND_WORDS,
-           "relation": RELATION_WORDS, "motion": MOTION_WORDS}
+_TABLES = {
+    "shape": SHAPE_WORDS,
+    "colour": COLOUR_WORDS,
+    "size": SIZE_WORDS,
+    "background": BACKGROUND_WORDS,
+    "relation": RELATION_WORDS,
+    "motion": MOTION_WORDS,
+}
 _INVERSE = {name: {word: key for key, row in table.items() for word in row} for name, table in _TABLES.items()}
 
 
 def _thing_pattern(prefix: str) -> str:
-    return f"an? (?:{_any('size', prefix + 'size')} )?{_any('colour', prefix + 'colour')} {_any('shape', prefix + 'shape')}"
+    size, colour, shape = (_any(name, prefix + name) for name in ("size", "colour", "shape"))
+    return f"an? (?:{size} )?{colour} {shape}"
 
 
 def _place_pattern(name: str) -> str:
     return "(?:on|against) a " + _any("background", name) + " background"
 
 
-_CAPTION = re.compile(f"(?:{_place_pattern('place')}, )?{_thing_pattern('')}(?: {_any('motion', 'does')})?"
-                      f"(?:,? {_any('relation', 'relation')} {_thing_pattern('other_')}(?: {_any('motion', 'does_last')})?"
-                      f"|, {_thing_pattern('second_')})?"
-                      f"(?: {_place_pattern('place_last')})?")
+_CAPTION = re.compile(
+    f"(?:{_place_pattern('place')}, )?{_thing_pattern('')}(?: {_any('motion', 'does')})?"
+    f"(?:,? {_any('relation', 'relation')} {_thing_pattern('other_')}(?: {_any('motion', 'does_last')})?"
+    f"|, {_thing_pattern('second_')})?"
+    f"(?: {_place_pattern('place_last')})?"
+)

@@ -1,8 +1,10 @@
-"""The oracle: what is seen in frames alone, and how well that agrees with a caption. No network, no knowledge of the scene.
+"""The oracle: what is seen in frames alone, and how well that agrees with a caption. No network, no knowledge of the
+scene.
 
-An object is the history of a colour: it is segmented by colour (segment.py), its shape fitted, its path read. Most scores judge a clip
-right or wrong, so that a mean over clips is the share of clips that are right.
+An object is the history of a colour: it is segmented by colour (segment.py), its shape fitted, its path read. Most
+scores judge a clip right or wrong, so that a mean over clips is the share of clips that are right.
 """
+
 import math
 from dataclasses import dataclass
 
@@ -11,7 +13,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .caption import parse
-from .scene import BACKGROUNDS, COLOURS, DIAGONALS, GROWTH, HEADINGS, LOOK_MOTIONS, RELATIONS, SHAPES, SIZES, TRAVEL, Facts, ThingFacts
+from .scene import (
+    BACKGROUNDS,
+    COLOURS,
+    DIAGONALS,
+    GROWTH,
+    HEADINGS,
+    LOOK_MOTIONS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    TRAVEL,
+    Facts,
+    ThingFacts,
+)
 from .segment import AREAS, border, centre_of, histories, matte, moments, shape_fit, soften
 
 LEAST_AREA = 12 / 64**2  # of the frame; a smaller spot is no object. The smallest true one has 35 / 64^2
@@ -23,10 +38,11 @@ LEAST_FIT = 0.5  # overlap with the best shape; specks and smears have less
 
 @dataclass(frozen=True)
 class Track:
-    """One object over time. colour and to_colour ("" if it does not change) of COLOURS, shape of SHAPES ("" for none of these), size of
-    SIZES (at the start), motion of MOTIONS ("" for none of these), heading only for `diagonal`. Tensors: centre [time, 2] and radius
-    [time] as fractions of the frame, visible [time], rgb [time, 3] mean colour, mask [time, height, width] 0..1. Where invisible, all
-    are 0."""
+    """One object over time. colour and to_colour ("" if it does not change) of COLOURS, shape of SHAPES ("" for none of
+    these), size of SIZES (at the start), motion of MOTIONS ("" for none of these), heading only for `diagonal`.
+    Tensors: centre [time, 2] and radius [time] as fractions of the frame, visible [time], rgb [time, 3] mean colour,
+    mask [time, height, width] 0..1. Where invisible, all are 0."""
+
     colour: str
     to_colour: str
     shape: str
@@ -43,26 +59,33 @@ class Track:
 @dataclass(frozen=True)
 class Report:
     """What was seen: a background of BACKGROUNDS, and the objects, largest first."""
+
     background: str
     tracks: tuple[Track, ...]
 
 
 def observe(frames: Tensor) -> Report:
-    """Reads a clip, square frames [time, side, side, 3], 0..1 (what lies outside is clamped), at least two. ValueError on another shape."""
+    """Reads a clip, square frames [time, side, side, 3], 0..1 (what lies outside is clamped), at least two. ValueError
+    on another shape."""
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.shape[1] != frames.shape[2] or len(frames) < 2:
-        raise ValueError(f"frames are {list(frames.shape)}; give one clip as [time, side, side, 3] with at least two square frames")
+        raise ValueError(
+            f"frames are {list(frames.shape)}; give one clip as [time, side, side, 3] with at least two square frames"
+        )
     soft = soften(frames.detach().float().cpu().nan_to_num(0.0).clamp(0, 1).movedim(-1, 1))
     ground = border(soft).median(1).values
     share, strong = matte(soft, ground)
     seen = strong.sum((-1, -2)) >= LEAST_AREA * soft.shape[-1] * soft.shape[-2]  # [colour, time]
     tracks = [_track(soft, share, strong, pair) for pair in histories(seen, strong)]
-    return Report(nearest(ground.median(0).values, BACKGROUNDS), tuple(sorted(tracks, key=lambda t: -float(t.mask.sum()))))
+    return Report(
+        nearest(ground.median(0).values, BACKGROUNDS), tuple(sorted(tracks, key=lambda t: -float(t.mask.sum())))
+    )
 
 
 def score(report: Report, said: Facts) -> dict[str, float]:
     """How well what was seen agrees with what was said, each 0..1. Only what was said is scored:
 
-    object      share of the named objects seen with their colour and shape, times the share of frames they are seen in (unless they
+    object      share of the named objects seen with their colour and shape, times the share of frames they are seen in
+    (unless they
                 blink), times named / seen where more objects are seen than named
     size        share of the sizes that are right
     relation    share of frames in which the relation holds along the axis on which the objects are further apart
@@ -81,7 +104,11 @@ def score(report: Report, said: Facts) -> dict[str, float]:
         scores["relation"] = _relation_score(said.relation, *found)
     subject, track = said.things[0], found[0]
     if subject.motion:
-        same = track and (track.motion, track.heading, track.to_colour) == (subject.motion, subject.heading, subject.to_colour)
+        same = track and (track.motion, track.heading, track.to_colour) == (
+            subject.motion,
+            subject.heading,
+            subject.to_colour,
+        )
         scores["attribute" if subject.motion in LOOK_MOTIONS else "motion"] = float(bool(same))
     if said.background:
         scores["background"] = float(report.background == said.background)
@@ -99,10 +126,13 @@ def nearest(colour: Tensor, palette: dict[str, tuple[float, float, float]]) -> s
 
 
 def _track(soft: Tensor, share: Tensor, strong: Tensor, colours: tuple[int, int]) -> Track:
-    """The object that has the first colour at the start and the last at the end; it counts as unseen while it has neither."""
+    """The object that has the first colour at the start and the last at the end; it counts as unseen while it has
+    neither."""
     first, last = colours
     core, weight = strong[first] | strong[last], torch.maximum(share[first], share[last])
-    mask = weight * F.max_pool2d(core.float().unsqueeze(1), 5, 1, 2).squeeze(1)  # the soft rim belongs to it, far specks do not
+    mask = weight * F.max_pool2d(core.float().unsqueeze(1), 5, 1, 2).squeeze(
+        1
+    )  # the soft rim belongs to it, far specks do not
     area = core.sum((-1, -2)) / mask[0].numel()
     visible = area >= max(LEAST_AREA, 0.7 * float(area.median()) if first != last else 0.0)
     mask = mask * visible[:, None, None]
@@ -133,7 +163,8 @@ def _line(values: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _motion(centre: Tensor, radius: Tensor, visible: Tensor) -> tuple[str, str]:
-    """Motion and heading of a track of one colour; ("", "") if it fits none, or is seen in less than half of the frames."""
+    """Motion and heading of a track of one colour; ("", "") if it fits none, or is seen in less than half of the
+    frames."""
     if _gaps(visible):
         return "blink", ""
     if visible.float().mean() < 0.5:
@@ -146,7 +177,9 @@ def _motion(centre: Tensor, radius: Tensor, visible: Tensor) -> tuple[str, str]:
     path = centre[visible] - centre[visible].mean(0)
     minor, major = torch.linalg.eigvalsh(path.T @ path / len(path)).clamp(min=0).sqrt().tolist()
     even = float(torch.linspace(0, 1, len(visible))[visible].std(correction=0).clamp(min=1e-6))
-    stride = major / even / LEAST_TRAVEL  # a straight path at even speed deviates as much as time itself, times its length
+    stride = (
+        major / even / LEAST_TRAVEL
+    )  # a straight path at even speed deviates as much as time itself, times its length
     if max(swell, stride) < 0.5:
         return "still", ""
     if swell > stride:
@@ -163,11 +196,12 @@ def _motion(centre: Tensor, radius: Tensor, visible: Tensor) -> tuple[str, str]:
 def _gaps(visible: Tensor) -> bool:
     """Whether the object goes and comes back, away for at least a fifth of the clip in all."""
     on = visible.nonzero().squeeze(-1)
-    return bool((~visible[on[0]:on[-1] + 1]).float().sum() >= 0.2 * len(visible))
+    return bool((~visible[on[0] : on[-1] + 1]).float().sum() >= 0.2 * len(visible))
 
 
 def _winding(path: Tensor) -> float:
-    """Angle, radians, swept around the origin by a path [time, 2]; 0 for one that keeps turning about, as noise does."""
+    """Angle, radians, swept around the origin by a path [time, 2]; 0 for one that keeps turning about, as noise
+    does."""
     x, y = path.unbind(-1)
     turn = torch.atan2(x[:-1] * y[1:] - y[:-1] * x[1:], x[:-1] * x[1:] + y[:-1] * y[1:])
     return float(turn.sum().abs()) if turn.sum().abs() > 0.7 * turn.abs().sum() else 0.0

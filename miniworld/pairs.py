@@ -2,6 +2,7 @@
 
 Captions of targets do not say what the object does: only the reference does.
 """
+
 from dataclasses import replace
 from random import Random
 
@@ -30,7 +31,10 @@ def does(scene: Scene) -> tuple[str, str, str]:
 def following(target: Scene, reference: Scene) -> Scene:
     """The target's object, where it is, doing what the reference's does."""
     a, b = target.things[0], reference.things[0]
-    return replace(target, things=(replace(a, motion=b.motion, speed=b.speed, phase=b.phase, heading=b.heading, to_colour=b.to_colour),))
+    return replace(
+        target,
+        things=(replace(a, motion=b.motion, speed=b.speed, phase=b.phase, heading=b.heading, to_colour=b.to_colour),),
+    )
 
 
 def fits(scene: Scene) -> bool:
@@ -39,17 +43,26 @@ def fits(scene: Scene) -> bool:
     left, top, right, bottom = extent(thing)
     edge = largest_radius(thing) + MARGIN - 1e-6
     inside = edge <= min(thing.x + left, thing.y + top) and max(thing.x + right, thing.y + bottom) <= 1 - edge
-    return inside and (not thing.to_colour or thing.to_colour != thing.colour and change_shows(thing.colour, thing.to_colour, scene.background))
+    return inside and (
+        not thing.to_colour
+        or thing.to_colour != thing.colour
+        and change_shows(thing.colour, thing.to_colour, scene.background)
+    )
 
 
 def other_reference(target: Scene, seed: int | Random, split: str = "heldout") -> Scene:
-    """A reference that does something else, which the target could follow as well, and looks as unlike it as `sample_pair` has it."""
+    """A reference that does something else, which the target could follow as well, and looks as unlike it as
+    `sample_pair` has it."""
     rng = seed if isinstance(seed, Random) else Random(seed)
     thing = target.things[0]
     while True:
         scene = sample_scene(rng, split, 1)
         a = scene.things[0]
-        unlike = a.shape != thing.shape and thing.colour not in (a.colour, a.to_colour) and scene.background != target.background
+        unlike = (
+            a.shape != thing.shape
+            and thing.colour not in (a.colour, a.to_colour)
+            and scene.background != target.background
+        )
         if unlike and does(scene) != does(target) and fits(following(target, scene)):
             return scene
 
@@ -69,5 +82,11 @@ def pair_scores(frames: Tensor, target: Scene, reference: Scene) -> dict[str, fl
     and the guards dynamic degree and loop.
     """
     seen = score(observe(frames), facts_of(following(target, reference)))
-    return {"transfer": seen.get("motion", seen.get("attribute", 0.0)), "object": seen["object"], "background": seen["background"],
-            "first frame": first_frame(frames, target), "dynamic degree": dynamic_degree(frames), "loop": loop_score(frames)}
+    return {
+        "transfer": seen.get("motion", seen.get("attribute", 0.0)),
+        "object": seen["object"],
+        "background": seen["background"],
+        "first frame": first_frame(frames, target),
+        "dynamic degree": dynamic_degree(frames),
+        "loop": loop_score(frames),
+    }

@@ -2,6 +2,7 @@
 
 Coverage of a pixel is clamp(1/2 - d, 0, 1), d the signed distance in pixels from its centre to the shape's outline.
 """
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,12 @@ from .scene import BACKGROUNDS, COLOURS, GROWTH, HEADINGS, NOMINAL_FRAMES, SHAPE
 SQUARE = 0.88
 CROSS_ARM = 0.34
 TRIANGLE_TOP, TRIANGLE_BASE = -1.0, 0.82
-BOUNDS = {"circle": (-1, -1, 1, 1), "square": (-SQUARE,) * 2 + (SQUARE,) * 2, "triangle": (-1, TRIANGLE_TOP, 1, TRIANGLE_BASE),
-          "cross": (-1, -1, 1, 1)}
+BOUNDS = {
+    "circle": (-1, -1, 1, 1),
+    "square": (-SQUARE,) * 2 + (SQUARE,) * 2,
+    "triangle": (-1, TRIANGLE_TOP, 1, TRIANGLE_BASE),
+    "cross": (-1, -1, 1, 1),
+}
 BLINK_FRAMES = 4  # on for so many frames, then off for as many; the first frame is one more, as in a causal video VAE
 
 
@@ -32,6 +37,7 @@ class Clips:
     colours [batch, objects, time, 3], 0..1
     visible [batch, objects, time], bool
     """
+
     frames: Tensor
     masks: Tensor
     boxes: Tensor
@@ -42,8 +48,8 @@ class Clips:
 
 
 def signed_distance(shape: str, x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
-    """Distance to the outline of `shape`, negative inside. x, y: offsets from its centre, any broadcastable shape and unit, the unit of
-    `radius` and of the result. Outside of corners the distance is that to the nearest edge line."""
+    """Distance to the outline of `shape`, negative inside. x, y: offsets from its centre, any broadcastable shape and
+    unit, the unit of `radius` and of the result. Outside of corners the distance is that to the nearest edge line."""
     if shape == "circle":
         return (x.square() + y.square()).sqrt() - radius
     x, wide, high = x.abs(), x.abs() - radius, y.abs() - radius
@@ -58,7 +64,8 @@ def signed_distance(shape: str, x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
 
 
 def coverage(shape: str, centres: Tensor, radius: Tensor, size: int) -> Tensor:
-    """How much of each pixel `shape` covers, [..., size, size], 0..1, for centres [..., 2] and radius [...], fractions of the frame."""
+    """How much of each pixel `shape` covers, [..., size, size], 0..1, for centres [..., 2] and radius [...], fractions
+    of the frame."""
     grid = torch.arange(size, device=centres.device) + 0.5
     x = (grid - centres[..., :1] * size).unsqueeze(-2)
     y = (grid - centres[..., 1:] * size).unsqueeze(-1)
@@ -68,7 +75,12 @@ def coverage(shape: str, centres: Tensor, radius: Tensor, size: int) -> Tensor:
 def _motion(thing: Thing | None, frames: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Centre [time, 2], radius [time], colour [time, 3] and visibility [time] of a thing; None is never visible."""
     if thing is None:
-        return torch.zeros(frames, 2), torch.zeros(frames), torch.zeros(frames, 3), torch.zeros(frames, dtype=torch.bool)
+        return (
+            torch.zeros(frames, 2),
+            torch.zeros(frames),
+            torch.zeros(frames, 3),
+            torch.zeros(frames, dtype=torch.bool),
+        )
     t = torch.arange(frames, dtype=torch.float32)
     u = t / max(frames - 1, 1)
     centre = torch.tensor((thing.x, thing.y)).expand(frames, 2)
@@ -92,14 +104,21 @@ def _motion(thing: Thing | None, frames: int) -> tuple[Tensor, Tensor, Tensor, T
     return centre, radius, colour, visible
 
 
-def render(scenes: Sequence[Scene], frames: int = NOMINAL_FRAMES, size: int = 64, device: str | torch.device = "cpu") -> Clips:
-    """Frames and truth of a batch of scenes: `frames` frames of size x size pixels. ValueError on an empty batch or a length below 1."""
+def render(
+    scenes: Sequence[Scene], frames: int = NOMINAL_FRAMES, size: int = 64, device: str | torch.device = "cpu"
+) -> Clips:
+    """Frames and truth of a batch of scenes: `frames` frames of size x size pixels. ValueError on an empty batch or a
+    length below 1."""
     if not scenes or frames < 1 or size < 1:
-        raise ValueError(f"cannot render {len(scenes)} scenes of {frames} frames at {size} px; give at least one of each")
+        raise ValueError(
+            f"cannot render {len(scenes)} scenes of {frames} frames at {size} px; give at least one of each"
+        )
     count = max(len(s.things) for s in scenes)
     slots = [s.things[i] if i < len(s.things) else None for s in scenes for i in range(count)]
-    centres, radius, colours, visible = (torch.stack(part).unflatten(0, (len(scenes), count)).to(device)
-                                         for part in zip(*(_motion(t, frames) for t in slots)))
+    centres, radius, colours, visible = (
+        torch.stack(part).unflatten(0, (len(scenes), count)).to(device)
+        for part in zip(*(_motion(t, frames) for t in slots))
+    )
     masks = torch.zeros(len(slots), frames, size, size, device=device)
     bounds = torch.zeros(len(slots), 1, 4, device=device)
     flat_centres, flat_radius = centres.flatten(0, 1), radius.flatten(0, 1)
@@ -109,7 +128,9 @@ def render(scenes: Sequence[Scene], frames: int = NOMINAL_FRAMES, size: int = 64
             masks[rows] = coverage(shape, flat_centres[rows], flat_radius[rows], size)
             bounds[rows] = torch.tensor(BOUNDS[shape], dtype=torch.float32, device=device)
     masks = masks.unflatten(0, (len(scenes), count)).mul_(visible[..., None, None])
-    boxes = (centres.repeat(1, 1, 1, 2) + bounds.unflatten(0, (len(scenes), count)) * radius.unsqueeze(-1)) * visible.unsqueeze(-1)
+    boxes = (
+        centres.repeat(1, 1, 1, 2) + bounds.unflatten(0, (len(scenes), count)) * radius.unsqueeze(-1)
+    ) * visible.unsqueeze(-1)
     paint = torch.tensor([BACKGROUNDS[s.background] for s in scenes], device=device)
     picture = paint[:, None, :, None, None].expand(-1, frames, -1, size, size).contiguous()
     for i in range(count):  # lerp, so that anti-aliased edges blend with what is behind

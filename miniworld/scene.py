@@ -1,16 +1,19 @@
 """Scenes: one or two coloured shapes that move or change in front of a plain background.
 
-Lengths are fractions of the frame side; x grows to the right, y grows downwards. A scene is a function of time, so any number of
-frames can be rendered from it. One-way motions (left ... diagonal, grow, shrink, change colour) spend the whole clip on the same path,
-so a clip of 4 x 21 frames is the same path at a quarter of the speed: it keeps moving, never leaves the frame, and its caption and
-relation stay true. Cyclic motions (circle, blink) keep their period in frames and go on.
+Lengths are fractions of the frame side; x grows to the right, y grows downwards. A scene is a function of time, so any
+number of frames can be rendered from it. One-way motions (left ... diagonal, grow, shrink, change colour) spend the
+whole clip on the same path, so a clip of 4 x 21 frames is the same path at a quarter of the speed: it keeps moving,
+never leaves the frame, and its caption and relation stay true. Cyclic motions (circle, blink) keep their period in
+frames and go on.
 
-Places and paths are few: objects start on a grid of 4 pixels (at 64 x 64), move one pixel a frame, and orbit from one of eight angles. Captions say
-nothing of this, so whatever is free here a model must make up, and two CPU cores teach it few places well, but a continuum badly.
+Places and paths are few: objects start on a grid of 4 pixels (at 64 x 64), move one pixel a frame, and orbit from one
+of eight angles. Captions say nothing of this, so whatever is free here a model must make up, and two CPU cores teach it
+few places well, but a continuum badly.
 
-In a scene of two the first is the subject and may move; the second stands still, and the subject's relation to it holds in every
-frame by a margin on one axis only, so that exactly one of the four relations is true.
+In a scene of two the first is the subject and may move; the second stands still, and the subject's relation to it holds
+in every frame by a margin on one axis only, so that exactly one of the four relations is true.
 """
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,18 +22,42 @@ from random import Random
 NOMINAL_FRAMES = 21  # 6 latent frames at 4x temporal compression
 SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS = {
-    "red": (0.88, 0.06, 0.08), "orange": (1.00, 0.50, 0.00), "yellow": (1.00, 0.93, 0.15), "green": (0.08, 0.65, 0.14),
-    "cyan": (0.10, 0.86, 0.90), "blue": (0.08, 0.20, 0.92), "purple": (0.50, 0.08, 0.68), "pink": (1.00, 0.52, 0.80),
+    "red": (0.88, 0.06, 0.08),
+    "orange": (1.00, 0.50, 0.00),
+    "yellow": (1.00, 0.93, 0.15),
+    "green": (0.08, 0.65, 0.14),
+    "cyan": (0.10, 0.86, 0.90),
+    "blue": (0.08, 0.20, 0.92),
+    "purple": (0.50, 0.08, 0.68),
+    "pink": (1.00, 0.52, 0.80),
 }
-BACKGROUNDS = {"black": (0.05, 0.05, 0.05), "white": (0.95, 0.95, 0.95), "gray": (0.46, 0.46, 0.46), "brown": (0.38, 0.23, 0.10)}
+BACKGROUNDS = {
+    "black": (0.05, 0.05, 0.05),
+    "white": (0.95, 0.95, 0.95),
+    "gray": (0.46, 0.46, 0.46),
+    "brown": (0.38, 0.23, 0.10),
+}
 SIZES = {"small": 0.11, "large": 0.17}  # radius; every shape fits in the square of half side radius
-HEADINGS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1),
-            "up left": (-1, -1), "up right": (1, -1), "down left": (-1, 1), "down right": (1, 1)}
+HEADINGS = {
+    "left": (-1, 0),
+    "right": (1, 0),
+    "up": (0, -1),
+    "down": (0, 1),
+    "up left": (-1, -1),
+    "up right": (1, -1),
+    "down left": (-1, 1),
+    "down right": (1, 1),
+}
 DIAGONALS = ("up left", "up right", "down left", "down right")
 PLACE_MOTIONS = ("still", "left", "right", "up", "down", "diagonal", "circle")
 LOOK_MOTIONS = ("grow", "shrink", "blink", "change")
 MOTIONS = PLACE_MOTIONS + LOOK_MOTIONS
-RELATIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}  # from the other object to the subject
+RELATIONS = {
+    "left of": (-1, 0),
+    "right of": (1, 0),
+    "above": (0, -1),
+    "below": (0, 1),
+}  # from the other object to the subject
 SPLITS = ("train", "heldout", "any")
 
 GROWTH = 1.6  # radius at the end of `grow` over radius at its start
@@ -44,9 +71,10 @@ PHASES = 8  # angles from which an orbit can start
 
 @dataclass(frozen=True)
 class Thing:
-    """One object. x, y: centre in the first frame; radius: half side in the first frame; speed: travel of a whole clip along each axis (`circle`:
-    diameter of the orbit, run clockwise once in 20 frames from angle `phase`, radians). heading: only for `diagonal`; to_colour: only
-    for `change`."""
+    """One object. x, y: centre in the first frame; radius: half side in the first frame; speed: travel of a whole clip
+    along each axis (`circle`: diameter of the orbit, run clockwise once in 20 frames from angle `phase`, radians).
+    heading: only for `diagonal`; to_colour: only for `change`."""
+
     shape: str
     colour: str
     size: str
@@ -63,6 +91,7 @@ class Thing:
 @dataclass(frozen=True)
 class Scene:
     """One or two things; relation is the first thing's to the second ("" for one thing)."""
+
     things: tuple[Thing, ...]
     background: str
     relation: str = ""
@@ -70,7 +99,9 @@ class Scene:
 
 @dataclass(frozen=True)
 class ThingFacts:
-    """What is said about one object. None: not said. heading and to_colour belong to the motions `diagonal` and `change`."""
+    """What is said about one object. None: not said. heading and to_colour belong to the motions `diagonal` and
+    `change`."""
+
     shape: str
     colour: str
     size: str | None = None
@@ -81,34 +112,43 @@ class ThingFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a caption says, or what is true of a scene. things: the subject, then the object it is related to, if any."""
+    """What a caption says, or what is true of a scene. things: the subject, then the object it is related to, if
+    any."""
+
     things: tuple[ThingFacts, ...]
     relation: str | None = None
     background: str | None = None
 
 
 def facts_of(scene: Scene) -> Facts:
-    """Everything a caption could say about `scene`. The second object always stands still, which captions do not mention: None."""
-    things = tuple(ThingFacts(t.shape, t.colour, t.size, t.motion if i == 0 else None, t.heading, t.to_colour)
-                   for i, t in enumerate(scene.things))
+    """Everything a caption could say about `scene`. The second object always stands still, which captions do not
+    mention: None."""
+    things = tuple(
+        ThingFacts(t.shape, t.colour, t.size, t.motion if i == 0 else None, t.heading, t.to_colour)
+        for i, t in enumerate(scene.things)
+    )
     return Facts(things, scene.relation or None, scene.background)
 
 
 def held_out_thing(colour: str, shape: str, motion: str) -> bool:
-    """Whether this combination is kept from training. One in five is; every pair of the three words still occurs in training."""
+    """Whether this combination is kept from training. One in five is; every pair of the three words still occurs in
+    training."""
     return (list(COLOURS).index(colour) + 2 * SHAPES.index(shape) + 3 * MOTIONS.index(motion)) % 5 == 0
 
 
 def held_out_relation(colour: str, relation: str, other: str) -> bool:
-    """Whether a subject of `colour` in this relation to an object of colour `other` is kept from training. One in five is."""
+    """Whether a subject of `colour` in this relation to an object of colour `other` is kept from training. One in five
+    is."""
     return (list(COLOURS).index(colour) + 2 * list(COLOURS).index(other) + 3 * list(RELATIONS).index(relation)) % 5 == 0
 
 
 def is_held_out(scene: Scene) -> bool:
-    """True if any combination in the scene is kept from training; so a training scene contains none, not even in its second object."""
+    """True if any combination in the scene is kept from training; so a training scene contains none, not even in its
+    second object."""
     things = scene.things
     return any(held_out_thing(t.colour, t.shape, t.motion) for t in things) or (
-        len(things) == 2 and held_out_relation(things[0].colour, scene.relation, things[1].colour))
+        len(things) == 2 and held_out_relation(things[0].colour, scene.relation, things[1].colour)
+    )
 
 
 def extent(thing: Thing) -> tuple[float, float, float, float]:
@@ -132,7 +172,9 @@ def relation_holds(scene: Scene) -> bool:
     left, top, right, bottom = extent(a)
     sx, sy = RELATIONS[scene.relation]
     along = min(sx * (a.x + o - b.x) + sy * (a.y + p - b.y) for o in (left, right) for p in (top, bottom))
-    across = max(max(abs(a.x + o - b.x) * abs(sy), abs(a.y + p - b.y) * abs(sx)) for o in (left, right) for p in (top, bottom))
+    across = max(
+        max(abs(a.x + o - b.x) * abs(sy), abs(a.y + p - b.y) * abs(sx)) for o in (left, right) for p in (top, bottom)
+    )
     return along >= max(DOMINANCE * across, largest_radius(a) + largest_radius(b) + GAP)
 
 
@@ -162,11 +204,23 @@ def _draw(rng: Random, objects: int, motion: str | None, relation: str | None) -
     things = []
     for i in range(objects):
         move = "still" if i else motion or rng.choice(MOTIONS)
-        things.append(Thing(rng.choice(SHAPES), colours[i], sizes[i], 0.5, 0.5, SIZES[sizes[i]], move,
-                            phase=2 * math.pi * rng.randrange(PHASES) / PHASES if move == "circle" else 0.0,
-                            heading=rng.choice(DIAGONALS) if move == "diagonal" else "",
-                            to_colour=colours[2] if move == "change" else ""))
-    grounds = [b for b in BACKGROUNDS if not things[0].to_colour or change_shows(things[0].colour, things[0].to_colour, b)]
+        things.append(
+            Thing(
+                rng.choice(SHAPES),
+                colours[i],
+                sizes[i],
+                0.5,
+                0.5,
+                SIZES[sizes[i]],
+                move,
+                phase=2 * math.pi * rng.randrange(PHASES) / PHASES if move == "circle" else 0.0,
+                heading=rng.choice(DIAGONALS) if move == "diagonal" else "",
+                to_colour=colours[2] if move == "change" else "",
+            )
+        )
+    grounds = [
+        b for b in BACKGROUNDS if not things[0].to_colour or change_shows(things[0].colour, things[0].to_colour, b)
+    ]
     return Scene(tuple(things), rng.choice(grounds), (relation or rng.choice(list(RELATIONS))) if objects == 2 else "")
 
 
@@ -179,15 +233,21 @@ def _settle(rng: Random, scene: Scene) -> Scene | None:
     return None
 
 
-def sample_scene(seed: int | Random, split: str = "train", objects: int = 1, motion: str | None = None,
-                 relation: str | None = None) -> Scene:
+def sample_scene(
+    seed: int | Random, split: str = "train", objects: int = 1, motion: str | None = None, relation: str | None = None
+) -> Scene:
     """One scene, the same for the same arguments; a Random is advanced.
 
-    split: "train", "heldout" (at least one combination never seen in training) or "any"; objects: 1 or 2; motion (one of MOTIONS) and
-    relation (one of RELATIONS, two objects only) fix what is otherwise drawn. ValueError on a word outside these.
+    split: "train", "heldout" (at least one combination never seen in training) or "any"; objects: 1 or 2; motion (one
+    of MOTIONS) and relation (one of RELATIONS, two objects only) fix what is otherwise drawn. ValueError on a word
+    outside these.
     """
-    for name, value, known in (("split", split, SPLITS), ("objects", objects, (1, 2)), ("motion", motion, (None, *MOTIONS)),
-                               ("relation", relation, (None, *RELATIONS) if objects == 2 else (None,))):
+    for name, value, known in (
+        ("split", split, SPLITS),
+        ("objects", objects, (1, 2)),
+        ("motion", motion, (None, *MOTIONS)),
+        ("relation", relation, (None, *RELATIONS) if objects == 2 else (None,)),
+    ):
         if value not in known:
             raise ValueError(f"{name} is {value!r}; use one of {', '.join(map(str, known))}")
     rng = seed if isinstance(seed, Random) else Random(seed)
@@ -206,8 +266,8 @@ def sample_scenes(count: int, seed: int = 0, split: str = "train", objects: Sequ
 
 
 def sample_pair(seed: int | Random, split: str = "train", motion: str | None = None) -> tuple[Scene, Scene]:
-    """(reference, target) for video prompts, one object each: the same motion or effect (with heading, phase, speed and to_colour),
-    but another colour, shape, place and background. Arguments as in `sample_scene`."""
+    """(reference, target) for video prompts, one object each: the same motion or effect (with heading, phase, speed and
+    to_colour), but another colour, shape, place and background. Arguments as in `sample_scene`."""
     rng = seed if isinstance(seed, Random) else Random(seed)
     first = sample_scene(rng, split, 1, motion)
     a = first.things[0]
@@ -215,5 +275,10 @@ def sample_pair(seed: int | Random, split: str = "train", motion: str | None = N
         second = sample_scene(rng, split, 1, a.motion)
         b = replace(second.things[0], speed=a.speed, phase=a.phase, heading=a.heading, to_colour=a.to_colour)
         shows = not b.to_colour or change_shows(b.colour, b.to_colour, second.background)
-        if b.shape != a.shape and b.colour not in (a.colour, a.to_colour) and second.background != first.background and shows:
+        if (
+            b.shape != a.shape
+            and b.colour not in (a.colour, a.to_colour)
+            and second.background != first.background
+            and shows
+        ):
             return first, replace(second, things=(_place(rng, b),))

@@ -1,8 +1,9 @@
 """Seeing: from pixels to shares of colours, and from masks to places and shapes.
 
-A pixel is read as background + a (colour - background), so that anti-aliased, soft and slightly faded pixels still name their colour:
-the line on which it lies names the colour, and `a` is the colour's share of it.
+A pixel is read as background + a (colour - background), so that anti-aliased, soft and slightly faded pixels still name
+their colour: the line on which it lies names the colour, and `a` is the colour's share of it.
 """
+
 import math
 
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor
 from .render import CROSS_ARM, SQUARE, TRIANGLE_BASE, TRIANGLE_TOP, coverage
 from .scene import COLOURS, SHAPES
 
-AREAS = torch.tensor((math.pi, 4 * SQUARE**2, TRIANGLE_BASE - TRIANGLE_TOP, 4 * CROSS_ARM * (2 - CROSS_ARM)))  # of radius 1, as SHAPES
+AREAS = torch.tensor(
+    (math.pi, 4 * SQUARE**2, TRIANGLE_BASE - TRIANGLE_TOP, 4 * CROSS_ARM * (2 - CROSS_ARM))
+)  # of radius 1, as SHAPES
 TRIANGLE_CENTROID = TRIANGLE_TOP + 2 / 3 * (TRIANGLE_BASE - TRIANGLE_TOP)  # below the centre of the shape, in radii
 HALF_SHARE = 0.5  # a pixel belongs to an object from here on
 STRANGE = 0.35  # a pixel this far (RGB distance) from every line between the background and a colour has none
@@ -20,7 +23,8 @@ LEAST_PRESENCE = 0.25  # share of frames in which a colour must be seen to be an
 
 
 def soften(images: Tensor) -> Tensor:
-    """A 3 x 3 mean of [n, channels, height, width]: pixel noise falls to a third, and objects stay far larger than it."""
+    """A 3 x 3 mean of [n, channels, height, width]: pixel noise falls to a third, and objects stay far larger than
+    it."""
     return F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
 
 
@@ -31,7 +35,8 @@ def border(images: Tensor, width: int = 2) -> Tensor:
 
 
 def matte(soft: Tensor, ground: Tensor) -> tuple[Tensor, Tensor]:
-    """Share of each colour [colour, time, height, width], 0..1, and the pixels [same, bool] in which it is the best and the most."""
+    """Share of each colour [colour, time, height, width], 0..1, and the pixels [same, bool] in which it is the best and
+    the most."""
     delta = (soft - ground[:, :, None, None]).movedim(1, -1)
     lines = torch.tensor(list(COLOURS.values())) - ground.median(0).values
     along = (delta @ lines.T).movedim(-1, 0)
@@ -45,8 +50,8 @@ def matte(soft: Tensor, ground: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def histories(seen: Tensor, strong: Tensor) -> list[tuple[int, int]]:
-    """Colours (first, last) of each object, from where each colour is seen [colour, time]. A colour that ends is joined with one that
-    begins nearby: an object that changed its colour."""
+    """Colours (first, last) of each object, from where each colour is seen [colour, time]. A colour that ends is joined
+    with one that begins nearby: an object that changed its colour."""
     third = max(1, round(0.3 * seen.shape[1]))
     kept = [k for k in range(len(COLOURS)) if seen[k].float().mean() >= LEAST_PRESENCE]
     starts = [k for k in kept if seen[k, :third].float().mean() >= 0.5 and not seen[k, -third:].any()]
@@ -63,11 +68,19 @@ def histories(seen: Tensor, strong: Tensor) -> list[tuple[int, int]]:
 
 
 def shape_fit(mask: Tensor) -> Tensor:
-    """How well each of SHAPES covers masks [n, height, width], 0..1, when given their area and centroid: overlap [n, 4], 0..1."""
+    """How well each of SHAPES covers masks [n, height, width], 0..1, when given their area and centroid: overlap [n,
+    4], 0..1."""
     area, centroid = moments(mask)
     radii = (area.unsqueeze(-1) / AREAS).sqrt()
-    templates = soften(torch.stack([coverage(shape, centre_of(centroid, radius, shape), radius, mask.shape[-1])
-                                    for shape, radius in zip(SHAPES, radii.unbind(-1))], 1))
+    templates = soften(
+        torch.stack(
+            [
+                coverage(shape, centre_of(centroid, radius, shape), radius, mask.shape[-1])
+                for shape, radius in zip(SHAPES, radii.unbind(-1))
+            ],
+            1,
+        )
+    )
     both, either = (op(templates, mask.unsqueeze(1)).sum((-1, -2)) for op in (torch.minimum, torch.maximum))
     return both / either.clamp(min=1e-6)
 

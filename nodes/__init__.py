@@ -1,15 +1,25 @@
 """What users see. One file per technique; a node describes, checks and wires."""
-from .mini_text_encode import MiniTextEncodeNode
-from .spatial_prompt import CLIPFromHostNode, CLIPImageFeaturesNode, CLIPLoaderNode, CLIPSpatialMaskNode, VisualPromptNode
+
+from .clip import CLIPFromHostNode, CLIPImageFeaturesNode, CLIPLoaderNode
+from .clip_mask import CLIPSpatialMaskNode
 from .ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
 from .ssg_train import SSGAdapterTrainNode
 from .swin_renderer import SwinRendererNode
 from .video_prompt import VAPApplyNode, VAPExpertLoaderNode, VAPReferenceNode, VAPSaveExpertNode
+from .visual_prompt import VisualPromptNode
 
 NODES = [
     SwinRendererNode,
-    VAPExpertLoaderNode, VAPSaveExpertNode, VAPReferenceNode, VAPApplyNode,
-    CLIPLoaderNode, CLIPFromHostNode, CLIPSpatialMaskNode, VisualPromptNode, CLIPImageFeaturesNode,
-    SSGAdapterLoaderNode, SSGAdapterApplyNode, SSGAdapterTrainNode,
-    MiniTextEncodeNode,
+    VAPExpertLoaderNode,
+    VAPSaveExpertNode,
+    VAPReferenceNode,
+    VAPApplyNode,
+    CLIPLoaderNode,
+    CLIPFromHostNode,
+    CLIPSpatialMaskNode,
+    VisualPromptNode,
+    CLIPImageFeaturesNode,
+    SSGAdapterLoaderNode,
+    SSGAdapterApplyNode,
+    SSGAdapterTrainNode,
 ]

@@ -1,18 +1,15 @@
 """A picture that says where to look, followed by the video: SSG Adapter (after SSG-DiT, arXiv 2508.17062)."""
+
 from pathlib import Path
 
 import folder_paths
-import torch
 from comfy_api.latest import io
 
 from ..host.schedule import Interval
 from ..patches.ssg_adapter import Guide, Passes, apply, load_adapter
-from .inputs import strength_start_end
-
-CATEGORY = "semantic video/spatial prompt"
-FOLDER = "model_patches"
-DTYPES = {"default": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
-Adapter = io.Custom("SEMVID_SSG_ADAPTER")
+from .common import DTYPES, Adapter, strength_start_end
+from .common import MODEL_PATCHES as FOLDER
+from .common import SPATIAL_PROMPT as CATEGORY
 
 
 class SSGAdapterLoaderNode(io.ComfyNode):
@@ -22,18 +19,32 @@ class SSGAdapterLoaderNode(io.ComfyNode):
             node_id="SemVidSSGAdapterLoader",
             display_name="SSG Adapter Loader",
             category=CATEGORY,
-            description="Loads an SSG Adapter: a small attention branch that lets a frozen Wan or HunyuanVideo look at a prompted image.",
+            description="Loads an SSG Adapter: a small attention branch that lets a frozen Wan or HunyuanVideo look "
+            "at a prompted image.",
             search_aliases=["SSG-DiT", "IP-Adapter", "image prompt"],
-            inputs=[io.Combo.Input("adapter_name", options=folder_paths.get_filename_list(FOLDER),
-                                   tooltip="A file in models/model_patches, made for the model you use it with."),
-                    io.Combo.Input("weight_dtype", options=list(DTYPES), default="default", advanced=True,
-                                   tooltip="How the weights are kept. default is as in the file; fp8 takes less memory and loses a little precision.")],
+            inputs=[
+                io.Combo.Input(
+                    "adapter_name",
+                    options=folder_paths.get_filename_list(FOLDER),
+                    tooltip="A file in models/model_patches, made for the model you use it with.",
+                ),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(DTYPES),
+                    default="default",
+                    advanced=True,
+                    tooltip="How the weights are kept. default is as in the file; fp8 takes less memory and loses a "
+                    "little precision.",
+                ),
+            ],
             outputs=[Adapter.Output(display_name="adapter", tooltip="For SSG Adapter Apply.")],
         )
 
     @classmethod
     def execute(cls, adapter_name: str, weight_dtype: str = "default") -> io.NodeOutput:
-        return io.NodeOutput(load_adapter(Path(folder_paths.get_full_path_or_raise(FOLDER, adapter_name)), DTYPES[weight_dtype]))
+        return io.NodeOutput(
+            load_adapter(Path(folder_paths.get_full_path_or_raise(FOLDER, adapter_name)), DTYPES[weight_dtype])
+        )
 
 
 class SSGAdapterApplyNode(io.ComfyNode):
@@ -43,25 +54,48 @@ class SSGAdapterApplyNode(io.ComfyNode):
             node_id="SemVidSSGAdapterApply",
             display_name="SSG Adapter Apply",
             category=CATEGORY,
-            description="Lets the video look at a prompted image (from Visual Prompt): what it shows, and where. With an adapter on the model it was "
-                        "trained for; without one on Wan 2.1 I2V, whose own image branch then sees the prompted image.",
+            description="Lets the video look at a prompted image (from Visual Prompt): what it shows, and where. With "
+            "an adapter on the model it was "
+            "trained for; without one on Wan 2.1 I2V, whose own image branch then sees the prompted image.",
             search_aliases=["SSG-DiT", "IP-Adapter", "image prompt", "spatial prompt"],
             inputs=[
-                io.Model.Input("model", tooltip="The model the adapter was trained for; without an adapter, Wan 2.1 I2V."),
-                io.ClipVisionOutput.Input("clip_vision_output", tooltip="CLIP features of the prompted image: CLIP Vision Encode with crop none, or CLIP Image "
-                                                                        "Features. Of one image, or of one per frame."),
-                Adapter.Input("adapter", optional=True, tooltip="From the SSG Adapter Loader. Without one, the model's own image branch is used."),
-                io.Mask.Input("mask", optional=True,
-                              tooltip="Where in the video the adapter acts, one for all frames or one per frame: white fully, black not at all."),
-                io.Combo.Input("passes", options=list(Passes.__args__), default=Passes.__args__[0],
-                               tooltip="conditional: only the positive prompt's pass looks, so that CFG strengthens what the image says. both: both look."),
-                *strength_start_end("How strongly the prompted image is followed: 1 is as trained, higher exaggerates.", maximum=2.0),
+                io.Model.Input(
+                    "model", tooltip="The model the adapter was trained for; without an adapter, Wan 2.1 I2V."
+                ),
+                io.ClipVisionOutput.Input(
+                    "clip_vision_output",
+                    tooltip="CLIP features of the prompted image: CLIP Vision Encode with crop none, or CLIP Image "
+                    "Features. Of one image, or of one per frame.",
+                ),
+                Adapter.Input(
+                    "adapter",
+                    optional=True,
+                    tooltip="From the SSG Adapter Loader. Without one, the model's own image branch is used.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where in the video the adapter acts, one for all frames or one per frame: white fully, "
+                    "black not at all.",
+                ),
+                io.Combo.Input(
+                    "passes",
+                    options=list(Passes.__args__),
+                    default=Passes.__args__[0],
+                    tooltip="conditional: only the positive prompt's pass looks, so that CFG strengthens what the "
+                    "image says. both: both look.",
+                ),
+                *strength_start_end(
+                    "How strongly the prompted image is followed: 1 is as trained, higher exaggerates.", maximum=2.0
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model, looking at the prompted image.")],
         )
 
     @classmethod
-    def execute(cls, model, clip_vision_output, passes="both", strength=1.0, start=0.0, end=1.0, adapter=None, mask=None) -> io.NodeOutput:
+    def execute(
+        cls, model, clip_vision_output, passes="both", strength=1.0, start=0.0, end=1.0, adapter=None, mask=None
+    ) -> io.NodeOutput:
         mask = mask.reshape(-1, *mask.shape[-2:]) if mask is not None else None
         guide = Guide(clip_vision_output.penultimate_hidden_states, mask, strength, passes, Interval(start, end))
         return io.NodeOutput(apply(model, adapter, guide))

@@ -1,4 +1,5 @@
-"""Training an SSG Adapter on a folder of clips: patches/ssg_trainer.py, with ComfyUI's own loaders in front."""
+"""Training an SSG Adapter on a folder of clips: training/ssg_trainer.py, with ComfyUI's own loaders in front."""
+
 import json
 from pathlib import Path
 
@@ -7,18 +8,18 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..host.loop import Plan
-from ..host.loss_plot import loss_plot
-from ..host.video_files import ENDINGS
-from ..patches.clip_folder import ClipFolder, Encoders, Shape
 from ..patches.ssg_adapter import load_adapter
-from ..patches.ssg_trainer import PATIENCE, Settings, train_on_clips
-from ..patches.ssg_training import blocks_of
+from ..training.loop import Plan
+from ..training.loss_plot import loss_plot
+from ..training.ssg_adapter import blocks_of
+from ..training.ssg_trainer import PATIENCE, Settings, train_on_clips
+from ..training.video_files import ENDINGS
+from ..training.video_folder import Encoders, Shape, VideoFolder
+from .common import MODEL_PATCHES as FOLDER
+from .common import SPATIAL_PROMPT as CATEGORY
+from .common import Adapter, Clip
 
-CATEGORY = "semantic video/spatial prompt"
-FOLDER = "model_patches"
 STYLES = ("grey", "darken", "blur")
-Adapter, Clip = io.Custom("SEMVID_SSG_ADAPTER"), io.Custom("SEMVID_CLIP")
 
 
 def target_of(filename: str) -> Path:
@@ -37,73 +38,257 @@ class SSGAdapterTrainNode(io.ComfyNode):
             node_id="SemVidSSGAdapterTrain",
             display_name="SSG Adapter Train",
             category=CATEGORY,
-            description="Trains an SSG Adapter on a folder of clips with captions, beside a model that stays as it is. Clips are encoded once and kept; what "
-                        "was trained is saved every few minutes, so that it can be cancelled and resumed. Writes models/model_patches/<filename>.safetensors.",
+            description="Trains an SSG Adapter on a folder of clips with captions, beside a model that stays as it "
+            "is. Clips are encoded once and kept; what "
+            "was trained is saved every few minutes, so that it can be cancelled and resumed. Writes "
+            "models/model_patches/<filename>.safetensors.",
             search_aliases=["SSG-DiT", "IP-Adapter training", "finetune"],
             is_output_node=True,
             is_experimental=True,
             inputs=[
-                io.Model.Input("model", tooltip="The model the adapter is for: Wan (T2V, I2V) or HunyuanVideo (T2V). Its weights are not changed."),
+                io.Model.Input(
+                    "model",
+                    tooltip="The model the adapter is for: Wan (T2V, I2V) or HunyuanVideo (T2V). Its weights are not "
+                    "changed.",
+                ),
                 io.Vae.Input("vae", tooltip="The model's own VAE."),
                 io.Clip.Input("clip", tooltip="The model's own text encoder, from Load CLIP."),
-                io.ClipVision.Input("clip_vision", optional=True,
-                                    tooltip="What looks at the prompted image; the adapter then needs the same one. Without it, mask_clip does."),
-                Clip.Input("mask_clip", optional=True, tooltip="What finds the caption in the first frame, as CLIP Spatial Mask does. Without it, the "
-                                                               "whole frame is shown."),
-                io.String.Input("folder", default="", tooltip=f"Full path of a folder with videos ({', '.join(ENDINGS)}), and beside each a .txt of the same "
-                                                              "name that says what it shows. More and more different clips teach more."),
-                io.String.Input("filename", default="my_ssg_adapter", tooltip="Name of the adapter's file, without its ending."),
-                io.Int.Input("width", default=832, min=16, max=8192, step=16, tooltip="Clips are resized to cover it and cropped in the middle. More costs "
-                                                                                      "memory and time."),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="What looks at the prompted image; the adapter then needs the same one. Without it, "
+                    "mask_clip does.",
+                ),
+                Clip.Input(
+                    "mask_clip",
+                    optional=True,
+                    tooltip="What finds the caption in the first frame, as CLIP Spatial Mask does. Without it, the "
+                    "whole frame is shown.",
+                ),
+                io.String.Input(
+                    "folder",
+                    default="",
+                    tooltip=f"Full path of a folder with videos ({', '.join(ENDINGS)}), and beside each a .txt of the "
+                    "same "
+                    "name that says what it shows. More and more different clips teach more.",
+                ),
+                io.String.Input(
+                    "filename", default="my_ssg_adapter", tooltip="Name of the adapter's file, without its ending."
+                ),
+                io.Int.Input(
+                    "width",
+                    default=832,
+                    min=16,
+                    max=8192,
+                    step=16,
+                    tooltip="Clips are resized to cover it and cropped in the middle. More costs memory and time.",
+                ),
                 io.Int.Input("height", default=480, min=16, max=8192, step=16, tooltip="As width."),
-                io.Int.Input("length", default=49, min=1, max=1025, step=4, tooltip="Frames from the start of each clip, 4 n + 1. More costs memory and time."),
-                io.Float.Input("fps", default=16.0, min=0.0, max=240.0, step=1.0,
-                               tooltip="Frames per second to take: 16 for Wan, 24 for HunyuanVideo. Higher shows less time. 0 takes the frames as they are."),
-                io.Combo.Input("style", options=list(STYLES), default=STYLES[0], tooltip="How Visual Prompt paints the mask; use the same with the adapter."),
-                io.Int.Input("steps", default=2000, min=1, max=1000000, tooltip="Higher trains longer; the learning rate falls to zero over them."),
-                io.Int.Input("batch_size", default=1, min=1, max=1024, tooltip="Clips a step. Higher learns more steadily and costs memory and time."),
-                io.Float.Input("learning_rate", default=0.0003, min=0.0, max=1.0, step=0.00001, tooltip="Higher learns faster, until it no longer learns."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip="Start of all chance. Another gives another adapter, not a better one."),
-                io.Boolean.Input("resume", default=False, tooltip="Go on from the last checkpoint of this filename, with the same settings. Off starts anew, "
-                                                                  "and refuses to write over a file."),
-                io.Int.Input("rank", default=128, min=1, max=4096, advanced=True, tooltip="Higher learns more detail and makes a larger file."),
-                io.Int.Input("token_width", default=1280, min=8, max=8192, step=8, advanced=True,
-                             tooltip="Channels of the image's tokens. Higher keeps more of what CLIP sees and makes a larger file."),
-                io.String.Input("blocks", default="", advanced=True, tooltip="Blocks that get a branch, such as 0-19 or 0,4,8; more learn more. Empty is all."),
-                io.Float.Input("validation", default=0.1, min=0.0, max=0.5, step=0.05, advanced=True,
-                               tooltip="Share of the clips that is not learnt from, but measures. Higher measures better and leaves fewer to learn; 0: none."),
-                io.Int.Input("validate_every", default=50, min=1, max=100000, advanced=True,
-                             tooltip="Steps between two validations. Higher costs less time. The file is written when validation is better than before."),
-                io.Int.Input("patience", default=PATIENCE, min=0, max=1000, advanced=True,
-                             tooltip="Validations without a better one that end the training. Higher waits longer; 0 never ends it early."),
-                io.Float.Input("checkpoint_minutes", default=5.0, min=0.0, max=600.0, step=1.0, advanced=True,
-                               tooltip="Minutes between checkpoints. Cancelling loses no more than that; higher writes less often."),
-                io.Boolean.Input("gradient_checkpointing", default=True, advanced=True, tooltip="On takes far less memory and a third more time."),
-                io.Boolean.Input("offloading", default=False, advanced=True,
-                                 tooltip="On leaves the model's weights in main memory and fetches them block by block: less GPU memory, more time."),
+                io.Int.Input(
+                    "length",
+                    default=49,
+                    min=1,
+                    max=1025,
+                    step=4,
+                    tooltip="Frames from the start of each clip, 4 n + 1. More costs memory and time.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=16.0,
+                    min=0.0,
+                    max=240.0,
+                    step=1.0,
+                    tooltip="Frames per second to take: 16 for Wan, 24 for HunyuanVideo. Higher shows less time. 0 "
+                    "takes the frames as they are.",
+                ),
+                io.Combo.Input(
+                    "style",
+                    options=list(STYLES),
+                    default=STYLES[0],
+                    tooltip="How Visual Prompt paints the mask; use the same with the adapter.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=2000,
+                    min=1,
+                    max=1000000,
+                    tooltip="Higher trains longer; the learning rate falls to zero over them.",
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=1024,
+                    tooltip="Clips a step. Higher learns more steadily and costs memory and time.",
+                ),
+                io.Float.Input(
+                    "learning_rate",
+                    default=0.0003,
+                    min=0.0,
+                    max=1.0,
+                    step=0.00001,
+                    tooltip="Higher learns faster, until it no longer learns.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    tooltip="Start of all chance. Another gives another adapter, not a better one.",
+                ),
+                io.Boolean.Input(
+                    "resume",
+                    default=False,
+                    tooltip="Go on from the last checkpoint of this filename, with the same settings. Off starts anew, "
+                    "and refuses to write over a file.",
+                ),
+                io.Int.Input(
+                    "rank",
+                    default=128,
+                    min=1,
+                    max=4096,
+                    advanced=True,
+                    tooltip="Higher learns more detail and makes a larger file.",
+                ),
+                io.Int.Input(
+                    "token_width",
+                    default=1280,
+                    min=8,
+                    max=8192,
+                    step=8,
+                    advanced=True,
+                    tooltip="Channels of the image's tokens. Higher keeps more of what CLIP sees and makes a larger "
+                    "file.",
+                ),
+                io.String.Input(
+                    "blocks",
+                    default="",
+                    advanced=True,
+                    tooltip="Blocks that get a branch, such as 0-19 or 0,4,8; more learn more. Empty is all.",
+                ),
+                io.Float.Input(
+                    "validation",
+                    default=0.1,
+                    min=0.0,
+                    max=0.5,
+                    step=0.05,
+                    advanced=True,
+                    tooltip="Share of the clips that is not learnt from, but measures. Higher measures better and "
+                    "leaves fewer to learn; 0: none.",
+                ),
+                io.Int.Input(
+                    "validate_every",
+                    default=50,
+                    min=1,
+                    max=100000,
+                    advanced=True,
+                    tooltip="Steps between two validations. Higher costs less time. The file is written when "
+                    "validation is better than before.",
+                ),
+                io.Int.Input(
+                    "patience",
+                    default=PATIENCE,
+                    min=0,
+                    max=1000,
+                    advanced=True,
+                    tooltip="Validations without a better one that end the training. Higher waits longer; 0 never "
+                    "ends it early.",
+                ),
+                io.Float.Input(
+                    "checkpoint_minutes",
+                    default=5.0,
+                    min=0.0,
+                    max=600.0,
+                    step=1.0,
+                    advanced=True,
+                    tooltip="Minutes between checkpoints. Cancelling loses no more than that; higher writes less "
+                    "often.",
+                ),
+                io.Boolean.Input(
+                    "gradient_checkpointing",
+                    default=True,
+                    advanced=True,
+                    tooltip="On takes far less memory and a third more time.",
+                ),
+                io.Boolean.Input(
+                    "offloading",
+                    default=False,
+                    advanced=True,
+                    tooltip="On leaves the model's weights in main memory and fetches them block by block: less GPU "
+                    "memory, more time.",
+                ),
             ],
-            outputs=[Adapter.Output(display_name="adapter", tooltip="For SSG Adapter Apply."),
-                     io.Image.Output(display_name="loss_plot", tooltip="Loss of training and of validation, on a logarithmic axis.")],
+            outputs=[
+                Adapter.Output(display_name="adapter", tooltip="For SSG Adapter Apply."),
+                io.Image.Output(
+                    display_name="loss_plot", tooltip="Loss of training and of validation, on a logarithmic axis."
+                ),
+            ],
         )
 
     @classmethod
-    def execute(cls, model, vae, clip, folder, filename, width, height, length, fps, style, steps, batch_size, learning_rate, seed, resume, rank=128,
-                token_width=1280, blocks="", validation=0.1, validate_every=50, patience=PATIENCE, checkpoint_minutes=5.0, gradient_checkpointing=True,
-                offloading=False, clip_vision=None, mask_clip=None) -> io.NodeOutput:
+    def execute(
+        cls,
+        model,
+        vae,
+        clip,
+        folder,
+        filename,
+        width,
+        height,
+        length,
+        fps,
+        style,
+        steps,
+        batch_size,
+        learning_rate,
+        seed,
+        resume,
+        rank=128,
+        token_width=1280,
+        blocks="",
+        validation=0.1,
+        validate_every=50,
+        patience=PATIENCE,
+        checkpoint_minutes=5.0,
+        gradient_checkpointing=True,
+        offloading=False,
+        clip_vision=None,
+        mask_clip=None,
+    ) -> io.NodeOutput:
         target = target_of(filename)
         if target.exists() and not resume:
-            raise ValueError(f"filename '{filename}': {target.name} exists already. Choose another name, delete it, or turn resume on.")
+            raise ValueError(
+                f"filename '{filename}': {target.name} exists already. Choose another name, delete it, or turn resume "
+                "on."
+            )
         chosen = blocks_of(model, blocks)
         work = Path(folder_paths.get_output_directory()) / "semantic_video" / "training"
-        clips = ClipFolder(folder, Shape(width, height, length, fps, style), Encoders(vae, clip, clip_vision, mask_clip), model, work / "clips")
-        plan = Plan(Path(filename).name, work, steps=steps, batch=batch_size, seed=seed, rate=learning_rate, resume=resume,
-                    checkpoint_minutes=checkpoint_minutes)
+        clips = VideoFolder(
+            folder,
+            Shape(width, height, length, fps, style),
+            Encoders(vae, clip, clip_vision, mask_clip),
+            model,
+            work / "clips",
+        )
+        plan = Plan(
+            Path(filename).name,
+            work,
+            steps=steps,
+            batch=batch_size,
+            seed=seed,
+            rate=learning_rate,
+            resume=resume,
+            checkpoint_minutes=checkpoint_minutes,
+        )
 
         def describe(state, facts: dict, losses: dict[str, float]) -> dict[str, str]:
             here = {"seed": seed, "planned_steps": steps, "steps": state.step, "minutes": round(state.seconds / 60, 1)}
             return {"training": json.dumps(facts | here | losses)}
 
         settings = Settings(None, validate_every, patience, gradient_checkpointing, offloading)
-        state = train_on_clips(clips, target, plan, describe, validation, settings, rank=rank, blocks=chosen, token_width=token_width)
+        state = train_on_clips(
+            clips, target, plan, describe, validation, settings, rank=rank, blocks=chosen, token_width=token_width
+        )
         picture = np.asarray(loss_plot(state.curves, f"{filename}, {state.step} steps"), dtype=np.float32) / 255
         return io.NodeOutput(load_adapter(target), torch.from_numpy(picture)[None])

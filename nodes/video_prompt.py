@@ -1,4 +1,5 @@
 """A video as the prompt: Video-As-Prompt (arXiv 2510.20888) beside ComfyUI's own Wan 2.1 I2V."""
+
 from pathlib import Path
 
 import folder_paths
@@ -10,17 +11,20 @@ from ..host.schedule import Interval
 from ..kernels.video_prompt import IMAGE, LATENT, TEXT, Selection, select_frames
 from ..patches.video_prompt import VideoPrompt, Windows, apply
 from ..patches.video_prompt_expert import extract_expert, load_expert
-from .inputs import strength_start_end
+from .common import DTYPES, strength_start_end
+from .common import MODEL_PATCHES as FOLDER
 
 CATEGORY = "semantic video/video prompt"
-FOLDER = "model_patches"
-DTYPES = {"default": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
 
 
 def expert_input() -> io.Combo.Input:
-    return io.Combo.Input("expert_name", options=folder_paths.get_filename_list(FOLDER),
-                          tooltip="A file in models/model_patches: the published checkpoint (any one of its parts, the others beside it), "
-                                  "or an extracted expert.")
+    return io.Combo.Input(
+        "expert_name",
+        options=folder_paths.get_filename_list(FOLDER),
+        tooltip="A file in models/model_patches: the published checkpoint (any one of its parts, the others beside "
+        "it), "
+        "or an extracted expert.",
+    )
 
 
 class VAPExpertLoaderNode(io.ComfyNode):
@@ -30,12 +34,20 @@ class VAPExpertLoaderNode(io.ComfyNode):
             node_id="SemVidVAPExpertLoader",
             display_name="VAP Expert Loader",
             category=CATEGORY,
-            description="Loads the expert of Video-As-Prompt (ByteDance/Video-As-Prompt-Wan2.1-14B). Of the 41 GB checkpoint only the 8 GB of the "
-                        "expert are read; VAP Save Expert puts them into a file of their own.",
+            description="Loads the expert of Video-As-Prompt (ByteDance/Video-As-Prompt-Wan2.1-14B). Of the 41 GB "
+            "checkpoint only the 8 GB of the "
+            "expert are read; VAP Save Expert puts them into a file of their own.",
             search_aliases=["video as prompt", "VAP", "reference video", "motion transfer"],
-            inputs=[expert_input(),
-                    io.Combo.Input("weight_dtype", options=list(DTYPES), default="default", advanced=True,
-                                   tooltip="How the weights are kept. fp8 halves their memory and loses a little precision.")],
+            inputs=[
+                expert_input(),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(DTYPES),
+                    default="default",
+                    advanced=True,
+                    tooltip="How the weights are kept. fp8 halves their memory and loses a little precision.",
+                ),
+            ],
             outputs=[io.Model.Output(display_name="expert", tooltip="For VAP Apply; not a model to sample with.")],
         )
 
@@ -52,10 +64,17 @@ class VAPSaveExpertNode(io.ComfyNode):
             node_id="SemVidVAPSaveExpert",
             display_name="VAP Save Expert",
             category=CATEGORY,
-            description="Writes the expert of a Video-As-Prompt checkpoint to a file of its own in models/model_patches (8 GB instead of 41).",
+            description="Writes the expert of a Video-As-Prompt checkpoint to a file of its own in "
+            "models/model_patches (8 GB instead of 41).",
             is_output_node=True,
-            inputs=[expert_input(),
-                    io.String.Input("filename", default="video_as_prompt_wan2.1_expert", tooltip="Name of the new file, without its ending.")],
+            inputs=[
+                expert_input(),
+                io.String.Input(
+                    "filename",
+                    default="video_as_prompt_wan2.1_expert",
+                    tooltip="Name of the new file, without its ending.",
+                ),
+            ],
             outputs=[],
         )
 
@@ -66,7 +85,9 @@ class VAPSaveExpertNode(io.ComfyNode):
         if not filename.strip() or not target.is_relative_to(folder.resolve()):
             raise ValueError(f"filename '{filename}': name a file inside models/model_patches.")
         if target.exists():
-            raise ValueError(f"filename '{filename}': {target.name} exists already. Choose another name, or delete it first.")
+            raise ValueError(
+                f"filename '{filename}': {target.name} exists already. Choose another name, or delete it first."
+            )
         extract_expert(Path(folder_paths.get_full_path_or_raise(FOLDER, expert_name)), target)
         return io.NodeOutput()
 
@@ -78,35 +99,102 @@ class VAPReferenceNode(io.ComfyNode):
             node_id="SemVidVAPReference",
             display_name="VAP Reference",
             category=CATEGORY,
-            description="Attaches a reference video to the prompts: its motion, style or effect is what the new video follows. Put it behind WanImageToVideo. "
-                        "The reference prompt describes the reference video in the style of your own prompt.",
+            description="Attaches a reference video to the prompts: its motion, style or effect is what the new video "
+            "follows. Put it behind WanImageToVideo. "
+            "The reference prompt describes the reference video in the style of your own prompt.",
             inputs=[
                 io.Conditioning.Input("positive", tooltip="Your prompt, with the start image (from WanImageToVideo)."),
                 io.Conditioning.Input("negative", tooltip="Your negative prompt, with the start image."),
                 io.Vae.Input("vae", tooltip="The VAE of Wan 2.1."),
-                io.MultiType.Input("reference_video", types=[io.Image, io.Video], tooltip="The clip to follow, as frames or as a video."),
-                io.Conditioning.Input("reference_positive", tooltip="What the reference video shows: subject, effect step by step, camera."),
+                io.MultiType.Input(
+                    "reference_video",
+                    types=[io.Image, io.Video],
+                    tooltip="The clip to follow, as frames or as a video.",
+                ),
+                io.Conditioning.Input(
+                    "reference_positive",
+                    tooltip="What the reference video shows: subject, effect step by step, camera.",
+                ),
                 io.Conditioning.Input("reference_negative", tooltip="Usually your negative prompt."),
-                io.ClipVisionOutput.Input("clip_vision_output", optional=True,
-                                          tooltip="CLIP vision of the reference's first frame (crop: center). Required by the published expert."),
-                io.Int.Input("width", default=832, min=16, max=8192, step=16, tooltip="Width the reference is stretched to; that of your video."),
-                io.Int.Input("height", default=480, min=16, max=8192, step=16, tooltip="Height the reference is stretched to; that of your video."),
-                io.Int.Input("length", default=49, min=5, max=1024, step=4,
-                             tooltip="Frames taken from the reference. More costs memory and time; the expert was trained with 49."),
-                io.Combo.Input("frames", options=list(Selection.__args__), default="even",
-                               tooltip="even: spread over the whole reference, so its speed may change. first: the first frames at their own speed."),
-                io.Float.Input("fps", default=0.0, min=0.0, max=240.0, step=1.0, advanced=True,
-                               tooltip="For first: frames per second of the reference, which are then resampled to Wan's 16. 0 takes the frames as they are."),
-                io.Boolean.Input("in_negative", default=True, advanced=True,
-                                 tooltip="As published, the negative pass sees the reference too. Off, guidance also strengthens the reference."),
+                io.ClipVisionOutput.Input(
+                    "clip_vision_output",
+                    optional=True,
+                    tooltip="CLIP vision of the reference's first frame (crop: center). Required by the published "
+                    "expert.",
+                ),
+                io.Int.Input(
+                    "width",
+                    default=832,
+                    min=16,
+                    max=8192,
+                    step=16,
+                    tooltip="Width the reference is stretched to; that of your video.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=480,
+                    min=16,
+                    max=8192,
+                    step=16,
+                    tooltip="Height the reference is stretched to; that of your video.",
+                ),
+                io.Int.Input(
+                    "length",
+                    default=49,
+                    min=5,
+                    max=1024,
+                    step=4,
+                    tooltip="Frames taken from the reference. More costs memory and time; the expert was trained with "
+                    "49.",
+                ),
+                io.Combo.Input(
+                    "frames",
+                    options=list(Selection.__args__),
+                    default="even",
+                    tooltip="even: spread over the whole reference, so its speed may change. first: the first frames "
+                    "at their own speed.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=0.0,
+                    min=0.0,
+                    max=240.0,
+                    step=1.0,
+                    advanced=True,
+                    tooltip="For first: frames per second of the reference, which are then resampled to Wan's 16. 0 "
+                    "takes the frames as they are.",
+                ),
+                io.Boolean.Input(
+                    "in_negative",
+                    default=True,
+                    advanced=True,
+                    tooltip="As published, the negative pass sees the reference too. Off, guidance also strengthens "
+                    "the reference.",
+                ),
             ],
-            outputs=[io.Conditioning.Output(display_name="positive", tooltip="Your prompt and the reference."),
-                     io.Conditioning.Output(display_name="negative", tooltip="Your negative prompt and the reference.")],
+            outputs=[
+                io.Conditioning.Output(display_name="positive", tooltip="Your prompt and the reference."),
+                io.Conditioning.Output(display_name="negative", tooltip="Your negative prompt and the reference."),
+            ],
         )
 
     @classmethod
-    def execute(cls, positive, negative, vae, reference_video, reference_positive, reference_negative, width, height, length, frames, fps, in_negative,
-                clip_vision_output=None) -> io.NodeOutput:
+    def execute(
+        cls,
+        positive,
+        negative,
+        vae,
+        reference_video,
+        reference_positive,
+        reference_negative,
+        width,
+        height,
+        length,
+        frames,
+        fps,
+        in_negative,
+        clip_vision_output=None,
+    ) -> io.NodeOutput:
         if not isinstance(reference_video, torch.Tensor):
             reference_video = reference_video.get_components().images
         if frames == "first" and fps > 0:
@@ -128,13 +216,22 @@ class VAPApplyNode(io.ComfyNode):
             node_id="SemVidVAPApply",
             display_name="VAP Apply",
             category=CATEGORY,
-            description="Lets the model follow a reference video (Video-As-Prompt, arXiv 2510.20888). The model's own blocks stay as they are, with "
-                        "your LoRAs and attention settings. Use a shift of 3 to 5 (ModelSamplingSD3).",
+            description="Lets the model follow a reference video (Video-As-Prompt, arXiv 2510.20888). The model's own "
+            "blocks stay as they are, with "
+            "your LoRAs and attention settings. Use a shift of 3 to 5 (ModelSamplingSD3).",
             inputs=[
-                io.Model.Input("model", tooltip="Wan 2.1 I2V 14B, 480P: the model the published expert was trained beside."),
+                io.Model.Input(
+                    "model", tooltip="Wan 2.1 I2V 14B, 480P: the model the published expert was trained beside."
+                ),
                 io.Model.Input("expert", tooltip="From the VAP Expert Loader."),
-                io.Combo.Input("windows", options=list(Windows.__args__), default=Windows.__args__[0], advanced=True,
-                               tooltip="With context windows: each sees the whole reference, or the part that runs in step with it."),
+                io.Combo.Input(
+                    "windows",
+                    options=list(Windows.__args__),
+                    default=Windows.__args__[0],
+                    advanced=True,
+                    tooltip="With context windows: each sees the whole reference, or the part that runs in step with "
+                    "it.",
+                ),
                 *strength_start_end("How strongly the reference is followed: 1 is as published, lower follows less."),
             ],
             outputs=[io.Model.Output(tooltip="The model, following the reference its prompts carry.")],

@@ -1,7 +1,10 @@
-"""SSG Adapter on a MODEL: its branch beside the text (Wan) or joint (HunyuanVideo) attention of the blocks it was trained for.
+"""SSG Adapter on a MODEL: its branch beside the text (Wan) or joint (HunyuanVideo) attention of the blocks it was
+trained for.
 
-Without an adapter, the prompted image goes into the image branch that Wan 2.1 I2V was trained with (nothing to train, our choice).
+Without an adapter, the prompted image goes into the image branch that Wan 2.1 I2V was trained with (nothing to train,
+our choice).
 """
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,16 +12,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..host.attention import Call, attend, edit_attention, edit_inputs
+from ..host.editing import Call, attend, edit_attention, edit_inputs
 from ..host.families import family_of, hunyuan, wan
 from ..host.forward import Forward, Run
 from ..host.schedule import ALWAYS, Interval
 from ..host.weights import Checkpoint, attach_weights, load_weights
-from ..kernels.ssg_adapter import Prompt, Spec, SSGAdapter, blend, token_weights
+from ..kernels.ssg_adapter import Prompt, SSGAdapter, blend, token_weights
+from ..kernels.ssg_spec import Spec
 
 NAME = "SSG Adapter"
 FAMILIES = {"wan": wan, "hunyuan": hunyuan}
-CHUNK = 2 ** 13  # queries that look at once, so that the branch takes less memory than the FFN, for which the host has made room
+CHUNK = (
+    2**13
+)  # queries that look at once, so that the branch takes less memory than the FFN, for which the host has made room
 Passes = Literal["both", "conditional"]
 
 
@@ -26,10 +32,12 @@ Passes = Literal["both", "conditional"]
 class Guide:
     """What to look at, and how much.
 
-    features: CLIP features of the prompted image, [1 | frames, n, clip_width]; mask: where to look, [1 | frames, any height, any width], 0..1, or
-    None for everywhere. frames: one per latent frame of the clip, or one per video frame, of which every fourth is taken.
-    strength: 1 = as trained, 0 = the unpatched model. passes: which of the sampler's passes look; "conditional" is then strengthened by CFG.
+    features: CLIP features of the prompted image, [1 | frames, n, clip_width]; mask: where to look, [1 | frames, any
+    height, any width], 0..1, or None for everywhere. frames: one per latent frame of the clip, or one per video frame,
+    of which every fourth is taken. strength: 1 = as trained, 0 = the unpatched model. passes: which of the sampler's
+    passes look; "conditional" is then strengthened by CFG.
     """
+
     features: Tensor
     mask: Tensor | None = None
     strength: float = 1.0
@@ -41,8 +49,13 @@ class Guide:
             raise ValueError(f"passes '{self.passes}': choose one of {', '.join(Passes.__args__)}.")
         if not 0.0 <= self.strength <= 2.0:
             raise ValueError(f"strength {self.strength}: must be from 0 (the model as it is) to 2 (twice as trained).")
-        if self.mask is not None and (self.mask.ndim != 3 or 0 in self.mask.shape or not torch.isfinite(self.mask).all()):
-            raise ValueError(f"mask: shape {tuple(self.mask.shape)}, empty or with NaN or infinite values. Give masks [frames, height, width] of 0 to 1.")
+        if self.mask is not None and (
+            self.mask.ndim != 3 or 0 in self.mask.shape or not torch.isfinite(self.mask).all()
+        ):
+            raise ValueError(
+                f"mask: shape {tuple(self.mask.shape)}, empty or with NaN or infinite values. Give masks [frames, "
+                "height, width] of 0 to 1."
+            )
 
     def rows(self, forward: Forward) -> list[int]:
         """The batch rows of a call that look."""
@@ -50,7 +63,8 @@ class Guide:
 
 
 def load_adapter(path: Path, dtype: torch.dtype | None = None):
-    """A model patcher around an SSGAdapter, its weights as stored or in `dtype`. Raises ValueError, naming file and reason, for anything else."""
+    """A model patcher around an SSGAdapter, its weights as stored or in `dtype`. Raises ValueError, naming file and
+    reason, for anything else."""
     file = Checkpoint(path)
     try:
         spec = Spec.read(file.metadata)
@@ -62,55 +76,80 @@ def load_adapter(path: Path, dtype: torch.dtype | None = None):
 
 
 def apply(model, adapter, guide: Guide):
-    """A clone of `model` that looks at the prompted image; strength 0 returns the model unchanged. Raises ValueError where the parts do not fit.
+    """A clone of `model` that looks at the prompted image; strength 0 returns the model unchanged. Raises ValueError
+    where the parts do not fit.
 
     adapter: of `load_adapter`, or None for the model's own image branch.
     """
     if adapter is None:
         return into_image_branch(model, guide)
     module: SSGAdapter = adapter.model
-    refuse(model, module, guide)
+    require_compatible(model, module, guide)
 
-    def edit(call: Call, run) -> Tensor:
-        out, forward, block = run(call), call.forward, call.site.block
+    def edit(call: Call, proceed) -> Tensor:
+        out, forward, block = proceed(call), call.forward, call.site.block
         rows = guide.rows(forward)
         if block not in module.spec.blocks or call.site.stream == "side" or not rows:
             return out
-        prompt, weight = forward.state.get(NAME) or forward.state.setdefault(NAME, seen(module, guide, call))
+        prompt, weight = forward.state.get(NAME) or forward.state.setdefault(
+            NAME, prompt_and_weights(module, guide, call)
+        )
         frames, area = forward.layout.frames, forward.layout.height * forward.layout.width
         chosen = slice(None) if len(rows) == len(out) else rows
         keys, values = module.keys_values(block, prompt)
-        out, some = out.clone(), max(CHUNK // (area * len(rows)), 1)  # a clone: the attention's owner may keep its result
+        out, some = (
+            out.clone(),
+            max(CHUNK // (area * len(rows)), 1),
+        )  # a clone: the attention's owner may keep its result
         for first in range(0, frames, some):
             span = slice(first, min(first + some, frames))
             tokens = slice(call.before + span.start * area, call.before + span.stop * area)
-            added = look(module, block, call.q[chosen, tokens], *(x if len(x) == 1 else x[span] for x in (keys, values)), prompt, area)
-            out[chosen, tokens] += (added.unflatten(1, (-1, area)) * (weight if len(weight) == 1 else weight[span])).flatten(1, 2)
+            added = branch_attention(
+                module,
+                block,
+                call.q[chosen, tokens],
+                *(x if len(x) == 1 else x[span] for x in (keys, values)),
+                prompt,
+                area,
+            )
+            out[chosen, tokens] += (
+                added.unflatten(1, (-1, area)) * (weight if len(weight) == 1 else weight[span])
+            ).flatten(1, 2)
         return out
 
     def check(run: Run) -> None:
-        spread("clip_vision_output", guide.features, run.clip)
+        per_latent_frame("clip_vision_output", guide.features, run.total_frames)
         if guide.mask is not None:
-            spread("mask", guide.mask, run.clip)
+            per_latent_frame("mask", guide.mask, run.total_frames)
 
-    patched = edit_attention(model, NAME, edit, sites=("text", "joint"), interval=guide.interval, check=check, active=guide.strength != 0)
+    patched = edit_attention(
+        model, NAME, edit, sites=("text", "joint"), interval=guide.interval, check=check, active=guide.strength != 0
+    )
     return attach_weights(patched, "ssg_adapter", adapter) if guide.strength != 0 else model
 
 
-def look(module: SSGAdapter, block: int, q: Tensor, k: Tensor, v: Tensor, prompt: Prompt, area: int) -> Tensor:
-    """What the branch gives to q [rows, frames * area, heads, dim]; k, v: of one image for all frames, or of one for each."""
+def branch_attention(
+    module: SSGAdapter, block: int, q: Tensor, k: Tensor, v: Tensor, prompt: Prompt, area: int
+) -> Tensor:
+    """What the branch gives to q [rows, frames * area, heads, dim]; k, v: of one image for all frames, or of one for
+    each."""
     if len(k) == 1:
         return module.branch(block, q, *(x.expand(len(q), -1, -1, -1) for x in (k, v)), prompt, attend)
     each = q.unflatten(1, (-1, area)).flatten(0, 1)
-    return module.branch(block, each, *(x.repeat(len(q), 1, 1, 1) for x in (k, v)), prompt, attend).unflatten(0, (len(q), -1)).flatten(1, 2)
+    return (
+        module.branch(block, each, *(x.repeat(len(q), 1, 1, 1) for x in (k, v)), prompt, attend)
+        .unflatten(0, (len(q), -1))
+        .flatten(1, 2)
+    )
 
 
-def seen(module: SSGAdapter, guide: Guide, call: Call) -> tuple[Prompt, Tensor]:
-    """Once per call of the model: the prompt of one image or of one per frame of this window, and strength * m, [1 | frames, area or 1, 1]."""
-    layout, clip = call.forward.layout, call.forward.run.clip or call.forward.layout.frames
+def prompt_and_weights(module: SSGAdapter, guide: Guide, call: Call) -> tuple[Prompt, Tensor]:
+    """Once per call of the model: the prompt of one image or of one per frame of this window, and strength * m, [1 |
+    frames, area or 1, 1]."""
+    layout, clip = call.forward.layout, call.forward.run.total_frames or call.forward.layout.frames
 
     def here(name: str, x: Tensor) -> Tensor:
-        x = spread(name, x, clip)
+        x = per_latent_frame(name, x, clip)
         return x if len(x) == 1 else x[list(call.forward.frames)]
 
     features = here("clip_vision_output", guide.features).to(call.q)
@@ -120,44 +159,69 @@ def seen(module: SSGAdapter, guide: Guide, call: Call) -> tuple[Prompt, Tensor]:
     return module.prompt(features, layout.height, layout.width), weight.to(call.q)
 
 
-def spread(name: str, x: Tensor, clip: int) -> Tensor:
-    """x [1 | clip | 4 clip - 3, ...] as one for all of `clip` latent frames or one for each. Raises ValueError for other counts."""
-    video = 4 * clip - 3  # the first latent frame is one video frame, every other four
-    if len(x) not in (1, clip, video):
-        raise ValueError(f"{name}: {len(x)} for a clip of {clip} latent frames. Give 1 for all frames, {clip} (one per latent frame) or {video} "
-                         "(one per video frame).")
-    return x if len(x) in (1, clip) else x[::4]
+def per_latent_frame(name: str, x: Tensor, total_frames: int) -> Tensor:
+    """x [1 | total_frames | 4 total_frames - 3, ...] as one for all of `total_frames` latent frames or one for each.
+    Raises ValueError for other counts."""
+    video = 4 * total_frames - 3  # the first latent frame is one video frame, every other four
+    if len(x) not in (1, total_frames, video):
+        raise ValueError(
+            f"{name}: {len(x)} for a video of {total_frames} latent frames. Give 1 for all frames, {total_frames} "
+            f"(one per latent frame) or {video} "
+            "(one per video frame)."
+        )
+    return x if len(x) in (1, total_frames) else x[::4]
 
 
-def refuse(model, module: SSGAdapter, guide: Guide) -> None:
+def require_compatible(model, module: SSGAdapter, guide: Guide) -> None:
     family, spec = family_of(model), module.spec
     if family is not FAMILIES[spec.family]:
-        raise ValueError(f"adapter: made for {FAMILIES[spec.family].NAME}, this model is {family.NAME}. Load the model it was made for.")
+        raise ValueError(
+            f"adapter: made for {FAMILIES[spec.family].NAME}, this model is {family.NAME}. Load the model it was made "
+            "for."
+        )
     width, heads = family.width_heads(model.model.diffusion_model)
     if (width, heads) != (spec.width, spec.heads):
-        raise ValueError(f"adapter: made for a {family.NAME} of width {spec.width} with {spec.heads} heads, this model has {width} with {heads}. "
-                         "Load the model it was made for.")
+        raise ValueError(
+            f"adapter: made for a {family.NAME} of width {spec.width} with {spec.heads} heads, this model has {width} "
+            f"with {heads}. "
+            "Load the model it was made for."
+        )
     blocks = family.blocks(model.model.diffusion_model)
     if max(spec.blocks) >= blocks:
-        raise ValueError(f"adapter: has a branch for block {max(spec.blocks)}, this model has {blocks} blocks. Load the model it was made for.")
+        raise ValueError(
+            f"adapter: has a branch for block {max(spec.blocks)}, this model has {blocks} blocks. Load the model it "
+            "was made for."
+        )
     try:
         module.check(guide.features)
     except ValueError as error:
-        raise ValueError(f"clip_vision_output: {error}. Encode the image with the CLIP the adapter was trained with.") from None
+        raise ValueError(
+            f"clip_vision_output: {error}. Encode the image with the CLIP the adapter was trained with."
+        ) from None
 
 
 def into_image_branch(model, guide: Guide):
-    """Moves the CLIP features that the conditioning carries towards those of the prompted image; strength 1 replaces them."""
+    """Moves the CLIP features that the conditioning carries towards those of the prompted image; strength 1 replaces
+    them."""
     family, module, prompted = family_of(model), model.model.diffusion_model, guide.features
     if family is not wan or module.img_emb is None:
-        raise ValueError(f"model: this {family.NAME} has no image branch that takes CLIP features (Wan T2V, Wan 2.2 and HunyuanVideo have none). "
-                         "Load Wan 2.1 I2V, or connect an SSG Adapter.")
+        raise ValueError(
+            f"model: this {family.NAME} has no image branch that takes CLIP features (Wan T2V, Wan 2.2 and "
+            "HunyuanVideo have none). "
+            "Load Wan 2.1 I2V, or connect an SSG Adapter."
+        )
     if guide.mask is not None:
-        raise ValueError("mask: needs an SSG Adapter; the model's own image branch has none. Connect one, or remove the mask: the prompted image carries it.")
+        raise ValueError(
+            "mask: needs an SSG Adapter; the model's own image branch has none. Connect one, or remove the mask: the "
+            "prompted image carries it."
+        )
     width = module.img_emb.proj[0].normalized_shape[0]
     if prompted.ndim != 3 or prompted.shape[-1] != width or len(prompted) != 1:
-        raise ValueError(f"clip_vision_output: features of shape {tuple(prompted.shape)}; the model's image branch takes those of one image, of width {width}. "
-                         "Use clip_vision_h.")
+        raise ValueError(
+            f"clip_vision_output: features of shape {tuple(prompted.shape)}; the model's image branch takes those of "
+            f"one image, of width {width}. "
+            "Use clip_vision_h."
+        )
     if not torch.isfinite(prompted).all():
         raise ValueError("clip_vision_output: features are NaN or infinite. Use a CLIP file in fp32 or bf16.")
 
@@ -166,14 +230,20 @@ def into_image_branch(model, guide: Guide):
         if own is None or not rows:
             return {}
         if own.shape[1] < prompted.shape[1]:
-            raise ValueError(f"clip_vision_output: {prompted.shape[1]} tokens, the start image has {own.shape[1]}. Encode both with the same CLIP.")
+            raise ValueError(
+                f"clip_vision_output: {prompted.shape[1]} tokens, the start image has {own.shape[1]}. Encode both "
+                "with the same CLIP."
+            )
         own = own.clone()
         own[rows] = blend(own[rows], prompted.expand(len(rows), -1, -1), guide.strength)
         return {"clip_fea": own}
 
     def check(run: Run) -> None:
         if "clip_vision_output" not in run.conds:
-            raise ValueError(f"{NAME}: no conditioning carries CLIP features of a start image to work on. Connect clip_vision_output of WanImageToVideo, "
-                             "or an SSG Adapter here.")
+            raise ValueError(
+                f"{NAME}: no conditioning carries CLIP features of a start image to work on. Connect "
+                "clip_vision_output of WanImageToVideo, "
+                "or an SSG Adapter here."
+            )
 
     return edit_inputs(model, NAME, inputs, interval=guide.interval, check=check, active=guide.strength != 0)

@@ -1,24 +1,28 @@
 """Swin Renderer on a MODEL: self-attention (the video part of joint attention) in temporal windows."""
+
 from dataclasses import dataclass
 
 import torch
 
-from ..host.attention import Call, edit_attention
+from ..host.editing import Call, edit_attention
 from ..host.families import family_of
 from ..host.forward import Run
 from ..host.schedule import ALWAYS, Interval
-from ..kernels.block_list import parse_blocks
 from ..kernels.swin_renderer import Anchors, anchor_frames, anchor_interval, window_spans, windowed_attention
+from .blocks import parse_blocks
 
 NAME = "Swin Renderer"
 
 
 @dataclass(frozen=True)
 class SwinRenderer:
-    """window, anchor_interval, anchor_budget: latent frames. anchor_interval 0: as dense as the budget allows; anchor_budget 0: the trained length.
+    """window, anchor_interval, anchor_budget: latent frames. anchor_interval 0: as dense as the budget allows;
+    anchor_budget 0: the trained length.
 
-    strength: 1 = windows, 0 = the unpatched model, between = blend of both. dense_blocks: blocks that keep full attention, as in "0-3,38".
+    strength: 1 = windows, 0 = the unpatched model, between = blend of both. dense_blocks: blocks that keep full
+    attention, as in "0-3,38".
     """
+
     window: int = 22
     shift: bool = True
     anchors: Anchors = "none"
@@ -30,19 +34,29 @@ class SwinRenderer:
 
     def __post_init__(self):
         if self.window < 1:
-            raise ValueError(f"window {self.window}: must be at least 1 latent frame (2 with shift). Wan was trained on 21, HunyuanVideo on 33.")
+            raise ValueError(
+                f"window {self.window}: must be at least 1 latent frame (2 with shift). Wan was trained on 21, "
+                "HunyuanVideo on 33."
+            )
         if self.shift and self.window % 2:
-            raise ValueError(f"window {self.window}: must be even, because odd blocks shift by half a window. Use {self.window + 1}, or turn shift off.")
+            raise ValueError(
+                f"window {self.window}: must be even, because odd blocks shift by half a window. Use "
+                f"{self.window + 1}, or turn shift off."
+            )
         if self.anchors not in Anchors.__args__:
             raise ValueError(f"anchors '{self.anchors}': choose one of {', '.join(Anchors.__args__)}.")
         if self.anchor_interval < 0 or self.anchor_budget < 0:
-            raise ValueError(f"anchor_interval {self.anchor_interval}, anchor_budget {self.anchor_budget}: must not be negative; 0 chooses for you.")
+            raise ValueError(
+                f"anchor_interval {self.anchor_interval}, anchor_budget {self.anchor_budget}: must not be negative; 0 "
+                "chooses for you."
+            )
         if not 0.0 <= self.strength <= 1.0:
             raise ValueError(f"strength {self.strength}: must be from 0 (full attention) to 1 (windows).")
 
 
 def apply(model, config: SwinRenderer):
-    """A clone of `model` that renders in windows; strength 0 returns the model unchanged. Raises ValueError for what cannot work."""
+    """A clone of `model` that renders in windows; strength 0 returns the model unchanged. Raises ValueError for what
+    cannot work."""
     family, module = family_of(model), model.model.diffusion_model
     try:
         dense_blocks = parse_blocks(config.dense_blocks, family.blocks(module))
@@ -55,27 +69,53 @@ def apply(model, config: SwinRenderer):
 
     def check(run: Run) -> None:
         if run.frames <= config.window:
-            run.say_once(f"{NAME}: the clip's {run.frames} latent frames fit into one window of {config.window}; nothing to cut.")
+            run.say_once(
+                f"{NAME}: the clip's {run.frames} latent frames fit into one window of {config.window}; nothing to cut."
+            )
         elif config.anchors != "none":
             if config.window >= budget:
-                raise ValueError(f"window {config.window} leaves no room for anchors: both together may span {budget} latent frames (anchor_budget). "
-                                 f"Set window to {(budget - 1) // 2 * 2} or less, or anchors to none.")
+                raise ValueError(
+                    f"window {config.window} leaves no room for anchors: both together may span {budget} latent "
+                    "frames (anchor_budget). "
+                    f"Set window to {(budget - 1) // 2 * 2} or less, or anchors to none."
+                )
             visible = config.window + len(anchor_frames(run.frames, config.anchors, interval(run.frames)))
             if visible > budget:
-                raise ValueError(f"anchor_interval {config.anchor_interval}: a window of {config.window} and its anchors span {visible} latent frames, "
-                                 f"more than the {budget} of anchor_budget. Set anchor_interval to 0 (automatic) or at least "
-                                 f"{anchor_interval(run.frames, config.window, budget)}, or a smaller window.")
+                raise ValueError(
+                    f"anchor_interval {config.anchor_interval}: a window of {config.window} and its anchors span "
+                    f"{visible} latent frames, "
+                    f"more than the {budget} of anchor_budget. Set anchor_interval to 0 (automatic) or at least "
+                    f"{anchor_interval(run.frames, config.window, budget)}, or a smaller window."
+                )
 
-    def edit(call: Call, run) -> torch.Tensor:
+    def edit(call: Call, proceed) -> torch.Tensor:
         frames = call.forward.layout.frames
         if frames <= config.window or call.site.block in dense_blocks:
-            return run(call)
+            return proceed(call)
         spans = window_spans(frames, config.window, shifted=config.shift and call.site.block % 2 == 1)
         anchors = ()
         if config.anchors != "none":
             anchors = anchor_frames(frames, config.anchors, interval(frames), call.forward.step)
         windows = windowed_attention(
-            call.q, call.k, call.v, lambda q, k, v, mask: run(call.replace(q=q, k=k, v=v, mask=mask)), spans, anchors, call.before, call.after, call.mask)
-        return windows if config.strength == 1.0 else torch.lerp(run(call), windows, config.strength)
+            call.q,
+            call.k,
+            call.v,
+            lambda q, k, v, mask: proceed(call.replace(q=q, k=k, v=v, mask=mask)),
+            spans,
+            anchors,
+            call.before,
+            call.after,
+            call.mask,
+        )
+        return windows if config.strength == 1.0 else torch.lerp(proceed(call), windows, config.strength)
 
-    return edit_attention(model, NAME, edit, sites=("self", "joint"), interval=config.interval, splits=True, check=check, active=config.strength > 0)
+    return edit_attention(
+        model,
+        NAME,
+        edit,
+        sites=("self", "joint"),
+        interval=config.interval,
+        splits=True,
+        check=check,
+        active=config.strength > 0,
+    )

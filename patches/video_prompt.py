@@ -1,11 +1,12 @@
 """Video-As-Prompt on a MODEL: the expert's tokens join the self-attention of the blocks it was trained for."""
+
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ..host.attention import Call, edit_attention
+from ..host.editing import Call, edit_attention
 from ..host.families import family_of, wan
 from ..host.forward import Forward, Run
 from ..host.memory import count_cond
@@ -22,58 +23,77 @@ Windows = Literal["whole reference", "in step"]
 
 @dataclass(frozen=True)
 class VideoPrompt:
-    """strength: 1 = as published, 0 = the unpatched model, between = blend of the attention with and without the reference (our choice).
+    """strength: 1 = as published, 0 = the unpatched model, between = blend of the attention with and without the
+    reference (our choice).
 
     windows: what a context window sees of the reference: all of it, or the frames that run in step with it.
     """
+
     strength: float = 1.0
     windows: Windows = "whole reference"
     interval: Interval = ALWAYS
 
     def __post_init__(self):
         if not 0.0 <= self.strength <= 1.0:
-            raise ValueError(f"strength {self.strength}: must be from 0 (the reference is ignored) to 1 (as published).")
+            raise ValueError(
+                f"strength {self.strength}: must be from 0 (the reference is ignored) to 1 (as published)."
+            )
 
 
 def apply(model, expert, config: VideoPrompt):
-    """A clone of `model` that follows the reference its conditioning carries. Raises ValueError where model and expert do not fit."""
-    stranger, layers = expert.model.diffusion_model, layers_of(expert)
-    refuse(model, expert, layers)
+    """A clone of `model` that follows the reference its conditioning carries. Raises ValueError where model and expert
+    do not fit."""
+    expert_module, layers = expert.model.diffusion_model, layers_of(expert)
+    require_compatible(model, expert, layers)
     places = {layer: i for i, layer in enumerate(layers)}
     expert = expert.clone()
-    expert.set_model_compute_dtype(model.model.manual_cast_dtype or model.model.get_dtype())  # one dtype in the joint attention
+    expert.set_model_compute_dtype(
+        model.model.manual_cast_dtype or model.model.get_dtype()
+    )  # one dtype in the joint attention
 
-    def edit(call: Call, run) -> Tensor:
+    def edit(call: Call, proceed) -> Tensor:
         forward = call.forward
         if call.site.block not in places or LATENT not in forward.arguments:  # a prompt without a reference
-            return run(call)
+            return proceed(call)
         if call.site.kind == "text":
             if call.site.block not in forward.state.get("attended", ()):
-                raise RuntimeError(f"{NAME}: the self-attention of block {call.site.block} is replaced by another patch that does not call ComfyUI's "
-                                   "attention, so the reference cannot reach it. Use a patch of the attention override kind instead (for Sage: "
-                                   "ComfyUI's own setting).")
-            return run(call)
+                raise RuntimeError(
+                    f"{NAME}: the self-attention of block {call.site.block} is replaced by another patch that does "
+                    "not call ComfyUI's "
+                    "attention, so the reference cannot reach it. Use a patch of the attention override kind instead "
+                    "(for Sage: "
+                    "ComfyUI's own setting)."
+                )
+            return proceed(call)
         forward.state.setdefault("attended", set()).add(call.site.block)
         place = places[call.site.block]
-        block = stranger.blocks[place]
-        stream = forward.state.get(NAME) or forward.state.setdefault(NAME, reference(stranger, forward, config.windows))
+        block = expert_module.blocks[place]
+        stream = forward.state.get(NAME) or forward.state.setdefault(
+            NAME, reference(expert_module, forward, config.windows)
+        )
         k, v = stream.keys_values(block)
         joint = call.replace(k=torch.cat((call.k, k), dim=1), v=torch.cat((call.v, v), dim=1))
         if place == len(layers) - 1:
-            out = run(joint)
+            out = proceed(joint)
         else:
             q = stream.queries(block)
-            out = run(joint.replace(q=torch.cat((call.q, q), dim=1), after=call.after + q.shape[1]))
+            out = proceed(joint.replace(q=torch.cat((call.q, q), dim=1), after=call.after + q.shape[1]))
             out, attended = out.split((call.q.shape[1], q.shape[1]), dim=1)
             stream.finish(block, attended)
-        return out if config.strength == 1.0 else torch.lerp(run(call), out, config.strength)
+        return out if config.strength == 1.0 else torch.lerp(proceed(call), out, config.strength)
 
     def check(run: Run) -> None:
         if LATENT not in run.conds:
-            raise ValueError(f"{NAME}: no conditioning carries a reference video. Put a VAP Reference node between the prompts and the sampler.")
-        if stranger.img_emb is not None and IMAGE not in run.conds:
-            raise ValueError("clip_vision_output: missing on VAP Reference. This expert was trained with it: connect CLIP Vision Encode of the "
-                             "reference's first frame.")
+            raise ValueError(
+                f"{NAME}: no conditioning carries a reference video. Put a VAP Reference node between the prompts and "
+                "the sampler."
+            )
+        if expert_module.img_emb is not None and IMAGE not in run.conds:
+            raise ValueError(
+                "clip_vision_output: missing on VAP Reference. This expert was trained with it: connect CLIP Vision "
+                "Encode of the "
+                "reference's first frame."
+            )
 
     if config.strength == 0.0:
         return model
@@ -92,19 +112,34 @@ def reference(expert: torch.nn.Module, forward: Forward, windows: Windows) -> Wa
     return WanStream(expert, latent, arguments[TEXT], arguments.get(IMAGE), -latent.shape[2], TIMESTEP, forward.options)
 
 
-def refuse(model, expert, layers: tuple[int, ...]) -> None:
+def require_compatible(model, expert, layers: tuple[int, ...]) -> None:
     if family_of(model) is not wan:
-        raise ValueError("model: HunyuanVideo cannot carry this expert; it was trained beside Wan 2.1 I2V. Load wan2.1_i2v_480p_14B.")
-    backbone, stranger = model.model.diffusion_model, expert.model.diffusion_model
-    if not hasattr(stranger, "patch_embedding"):
-        raise ValueError(f"expert: {type(stranger).__name__} is not a Video-As-Prompt expert. Connect a VAP Expert Loader.")
-    if backbone.dim != stranger.dim or backbone.num_heads != stranger.num_heads:
-        raise ValueError(f"expert: made for a Wan of width {stranger.dim}, this model's is {backbone.dim}. "
-                         "Load the model it was made for (wan2.1_i2v_480p_14B).")
-    if len(stranger.blocks) != len(layers):
-        raise ValueError(f"expert: it has {len(stranger.blocks)} blocks, and their places in the model are not known. Load it with the VAP Expert Loader.")
+        raise ValueError(
+            "model: HunyuanVideo cannot carry this expert; it was trained beside Wan 2.1 I2V. Load wan2.1_i2v_480p_14B."
+        )
+    backbone, expert_module = model.model.diffusion_model, expert.model.diffusion_model
+    if not hasattr(expert_module, "patch_embedding"):
+        raise ValueError(
+            f"expert: {type(expert_module).__name__} is not a Video-As-Prompt expert. Connect a VAP Expert Loader."
+        )
+    if backbone.dim != expert_module.dim or backbone.num_heads != expert_module.num_heads:
+        raise ValueError(
+            f"expert: made for a Wan of width {expert_module.dim}, this model's is {backbone.dim}. "
+            "Load the model it was made for (wan2.1_i2v_480p_14B)."
+        )
+    if len(expert_module.blocks) != len(layers):
+        raise ValueError(
+            f"expert: it has {len(expert_module.blocks)} blocks, and their places in the model are not known. Load it "
+            "with the VAP Expert Loader."
+        )
     if max(layers) >= len(backbone.blocks):
-        raise ValueError(f"expert: belongs to blocks {', '.join(map(str, layers))}, this model has {len(backbone.blocks)}. Load the model it was made for.")
-    if stranger.img_emb is not None and backbone.img_emb is None:
-        raise ValueError("model: it has no CLIP image branch (Wan T2V and Wan 2.2 have none), and this expert was trained beside one. "
-                         "Load wan2.1_i2v_480p_14B; for Wan 2.2 no expert has been published.")
+        raise ValueError(
+            f"expert: belongs to blocks {', '.join(map(str, layers))}, this model has {len(backbone.blocks)}. Load "
+            "the model it was made for."
+        )
+    if expert_module.img_emb is not None and backbone.img_emb is None:
+        raise ValueError(
+            "model: it has no CLIP image branch (Wan T2V and Wan 2.2 have none), and this expert was trained beside "
+            "one. "
+            "Load wan2.1_i2v_480p_14B; for Wan 2.2 no expert has been published."
+        )

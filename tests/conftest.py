@@ -1,4 +1,6 @@
-"""The repository root is the package `semantic_video`; it is never put on sys.path, where its `nodes` and `tests` would hide ComfyUI's."""
+"""The repository root is the package `semantic_video`; it is never put on sys.path, where its `nodes` and `tests` would
+hide ComfyUI's."""
+
 import os
 import sys
 import types
@@ -9,9 +11,13 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parent.parent
 
 if "semantic_video" not in sys.modules:
-    package = types.ModuleType("semantic_video", "The pack without its ComfyUI entry point, so that host-free parts import alone.")
+    package = types.ModuleType(
+        "semantic_video", "The pack without its ComfyUI entry point, so that host-free parts import alone."
+    )
     package.__path__ = [str(ROOT)]
     sys.modules["semantic_video"] = package
 
-settings.register_profile("pack", deadline=None, derandomize=bool(os.environ.get("CI")))  # a busy machine is slow, not wrong
+settings.register_profile(
+    "pack", deadline=None, derandomize=bool(os.environ.get("CI"))
+)  # a busy machine is slow, not wrong
 settings.load_profile("pack")

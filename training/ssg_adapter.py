@@ -1,75 +1,178 @@
-"""The mini SSG Adapter beside mini-t2v, trained on MiniWorld: patches/ssg_training.py with cached latents and prompted images.
+"""Training an SSG Adapter: the frozen model with the adapter in it, where every clip of a batch looks at a prompted
+image of its own.
 
-What is prompted is the first frame of the clip itself; the objects of its caption are found in it by the mini CLIP, and the rest is darkened.
+    x_s = (1 - s) x0 + s eps        loss = mean(w |f(x_s, s, text, prompted image) - (eps - x0)|^2)
+
+s, x_s and f are the host's for this model. w: 1, or up to 4 where an object is known to be, the more the less noise
+(our choice). Text, image or both are left out of some clips, as in IP-Adapter (arXiv 2308.06721). Only the adapter
+learns.
 """
-from pathlib import Path
 
-import comfy.sd
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
 import torch
 from torch import Tensor
 
-from ..host.clip_loading import load_clip
-from ..host.loop import Plan, State, progress
-from ..host.training import conds_of
-from ..kernels.ssg_adapter import parameter_count
-from ..miniworld.caption import caption
-from ..patches.ssg_trainer import Settings, save_adapter, train_adapter
-from ..patches.ssg_training import Batch, blocks_of, spec_for
-from . import latents as clips
-from . import mini_clip, mini_vae, prompted
-from .evaluate_ssg import held_out_scores
-from .latents import SHARD, folder_of
-from .mini_dit import UNSAID
-from .prompted import Prompted
+from ..host.editing import Call, edit_attention, edit_inputs
+from ..host.families import family_of, wan
+from ..host.forward import Forward
+from ..host.frozen_model import batch_groups, cat_conds, denoised, sigmas_at
+from ..kernels.ssg_adapter import Prompt, SSGAdapter
+from ..kernels.ssg_spec import Spec
+from ..patches.blocks import parse_blocks
+from ..patches.ssg_adapter import NAME
 
-RANK, TOKEN_WIDTH = 22, 48  # with 24 the weights that ship would be a little over 20 MB
-MOST_SCENES = 12800
-RELATION_SAID = 0.5  # share of the captions of two objects that say where they are
-LARGEST = 0.05  # of the model's parameters
+FEATURES = "semantic_video_prompted"  # transformer option: CLIP features, a row for each clip of the batch
+PROMPT = f"{NAME} prompt"
+TEXT_DROPOUT, IMAGE_DROPOUT, BOTH_DROPOUT = 0.05, 0.05, 0.05  # IP-Adapter's
+OBJECT_WEIGHT = 4.0
 
 
-def draw_mini(model, text_clip, data: Prompted, count: int):
-    """`Draw` of `losses` for MiniWorld."""
-    def draw(rng) -> Batch:
-        scenes, tensors = data.batch(rng, count)
-        x0 = tensors["latents"]
-        said = [caption(scene, rng, UNSAID, relation=rng.random() < RELATION_SAID) for scene in scenes]
-        texts = mini_clip.encode_text(text_clip, [*said, ""])
-        each = [conds_of(model, x0[:1], text[None]) for text in texts]
-        return Batch(x0, each[:-1], each[-1:] * count, tensors["features"], tensors["cover"])
-    return draw
+@dataclass(frozen=True)
+class Batch:
+    """latents: as the model sees them [n, channels, frames, height, width]; conds, silent: for each clip, and of the
+    empty text (`conds_of`); features: [n, tokens, clip_width]; cover: where an object is [n, 1, frames, height, width],
+    or None."""
+
+    latents: Tensor
+    conds: list[dict]
+    silent: list[dict]
+    features: Tensor
+    cover: Tensor | None = None
 
 
-def run(plan: Plan, out: Path, describe, rank: int = RANK, token_width: int = TOKEN_WIDTH, blocks: str = "",
-        spatial: str = "rope") -> dict[str, float]:
-    """Trains the mini adapter, exports it to out/mini_ssg_adapter.safetensors, returns the held-out scores. ValueError if what it builds on is missing, or
-    if it would have more than a twentieth of the model's parameters."""
-    files = {name: out / f"{name}.safetensors" for name in ("mini_vae", "mini_clip", "mini_t2v")}
-    if absent := [name for name, file in files.items() if not file.exists()]:
-        raise ValueError(f"{plan.name} builds on {', '.join(absent)}; train it first: python run.py train {absent[0].replace('_', '-')}")
-    path = out / "mini_ssg_adapter.safetensors"
-    vae, text_clip, clip = mini_vae.load(files["mini_vae"]), mini_clip.load(files["mini_clip"]), load_clip(files["mini_clip"])
-    folder, name, shards = folder_of(plan.cache, vae, plan.seed), prompted.name_of(files["mini_clip"]), -(-min(plan.scenes, MOST_SCENES) // SHARD)
-    clips.fill(folder, vae, plan.seed, shards * SHARD)
-    with torch.inference_mode():
-        prompted.fill(folder, clip, name, plan.seed, shards)
-    data = Prompted(folder, name, plan.seed, shards)
-    model = comfy.sd.load_diffusion_model(str(files["mini_t2v"]), model_options={"dtype": torch.float32})
-    spec = spec_for(model, data.tensors["features"][:1], rank, blocks_of(model, blocks), token_width, spatial)
-    size, limit = parameter_count(spec), LARGEST * sum(p.numel() for p in model.model.diffusion_model.parameters())
-    if size > limit:
-        raise ValueError(f"--rank {rank}: {size} parameters, more than a twentieth of the model's ({limit:.0f}). Lower it, --token-width, or name fewer "
-                         "--blocks.")
+Draw = Callable[[Random], Batch]
 
-    scores: dict[str, float] = {}
 
-    def export(weights: dict[str, Tensor], state: State) -> None:
-        """Fewer captions while there is more to come."""
-        captions = plan.held_out if progress(plan, state) >= 1 else min(plan.held_out, 50)
-        save_adapter(weights, spec, path, describe(state, {}))
-        scores.update(held_out_scores(files["mini_t2v"], path, files["mini_vae"], text_clip, clip, captions, sheet=plan.cache / f"{plan.name}-samples.png"))
-        save_adapter(weights, spec, path, describe(state, scores | {"distinct_scenes": shards * SHARD, "parameters": size}))
-        print(f"step {state.step}, {size} parameters:", scores, flush=True)
+def spec_for(
+    model,
+    features: Tensor,
+    rank: int,
+    blocks: tuple[int, ...] | None = None,
+    token_width: int = 1280,
+    spatial: str = "rope",
+) -> Spec:
+    """The Spec of an adapter for MODEL and CLIP features [n, tokens, width] of square images. blocks None: all. Raises
+    ValueError where it cannot be."""
+    side = round((features.shape[1] - 1) ** 0.5)
+    if side * side + 1 != features.shape[1]:
+        raise ValueError(
+            f"clip: {features.shape[1]} tokens per image are no class token and a square of patches. Use a ViT CLIP."
+        )
+    family, module = family_of(model), model.model.diffusion_model
+    if hasattr(module, "vace_blocks"):
+        raise ValueError(
+            "model: VACE cannot be trained on. Train on the T2V model it was made from; the adapter then works on both."
+        )
+    count = family.blocks(module)
+    blocks = tuple(range(count)) if blocks is None else blocks
+    if not blocks or min(blocks) < 0 or max(blocks) >= count:
+        raise ValueError(f"blocks {', '.join(map(str, blocks))}: this model has {count}. Use 0 to {count - 1}.")
+    width, heads = family.width_heads(module)
+    return Spec(
+        "wan" if family is wan else "hunyuan",
+        width,
+        heads,
+        blocks,
+        rank,
+        features.shape[-1],
+        (side, side),
+        token_width,
+        spatial,
+    )
 
-    train_adapter(model, spec, draw_mini(model, text_clip, data, plan.batch), plan, export, Settings(checkpointing=False))
-    return scores
+
+def blocks_of(model, text: str) -> tuple[int, ...] | None:
+    """Numbers of the blocks named, such as "0-3,8", None for all. Raises ValueError for what is no block of MODEL."""
+    try:
+        return tuple(sorted(parse_blocks(text, family_of(model).blocks(model.model.diffusion_model)))) or None
+    except ValueError as error:
+        raise ValueError(f"blocks: {error}" if text.strip() else str(error)) from None
+
+
+def with_adapter(model, module: SSGAdapter, passes: str = "both", strength: float = 1.0):
+    """A clone of MODEL with the adapter in it, that looks at what `option_of` gives. Its output is that of SSG Adapter
+    Apply; `module` may want gradients.
+
+    passes: as in `Guide`, for sampling; a pass of n clips has n rows.
+    """
+
+    def prepare(forward: Forward) -> dict:
+        features = forward.options[FEATURES]
+        rows = [i for i, row in enumerate(forward.rows) if passes == "both" or row == 0]
+        if rows:  # before the blocks, which may run twice
+            mine = features[[i % len(features) for i in rows]].to(forward.arguments["x"].device)
+            forward.state[NAME] = rows, module.prompt(mine, forward.layout.height, forward.layout.width)
+        return {}
+
+    def edit(call: Call, proceed) -> Tensor:
+        out, (rows, prompt) = proceed(call), call.forward.state.get(NAME, ((), None))
+        if call.site.block not in module.spec.blocks or not rows:
+            return out
+        layout = call.forward.layout
+        grid = slice(call.before, call.before + layout.frames * layout.height * layout.width)
+        return spliced(out, rows, grid, strength * branch(module, call.site.block, call.q[rows, grid], prompt))
+
+    model = edit_inputs(model, PROMPT, prepare)
+    return edit_attention(model, NAME, edit, sites=("text", "joint"))
+
+
+def branch(module: SSGAdapter, block: int, q: Tensor, prompt: Prompt) -> Tensor:
+    return module.branch(block, q, *(x.to(q) for x in module.keys_values(block, prompt)), prompt)
+
+
+def spliced(out: Tensor, rows: list[int], grid: slice, added: Tensor) -> Tensor:
+    """`out` [batch, tokens, width] with `added` [rows, grid, width] on its rows and tokens; the result of the attention
+    itself stays as it is."""
+    out = out.clone()
+    out[rows, grid] += added.to(out)
+    return out
+
+
+def option_of(features: Tensor) -> dict[str, Tensor]:
+    """Transformer options of a run whose clips look at features [n, tokens, width]."""
+    return {FEATURES: features}
+
+
+def losses(
+    model, draw: Draw, rng: Random, dtype: torch.dtype | None = torch.bfloat16, dropout: bool = True
+) -> dict[str, Tensor]:
+    """ "loss" of one batch and, where objects are known, "objects". model: from `with_adapter`; dtype: of autocast,
+    None for none."""
+    batch = draw(rng)
+    x0, sampling = batch.latents, model.get_model_object("model_sampling")
+    count = len(x0)
+    generator = torch.Generator().manual_seed(rng.getrandbits(60))
+    noise = torch.randn(x0.shape, generator=generator).to(x0)
+    sigma = sigmas_at(sampling, (torch.arange(count) + torch.rand(count, generator=generator)) / count).to(
+        x0
+    )  # stratified
+    conds, features = list(batch.conds), batch.features.clone()
+    for i in range(count if dropout else 0):
+        luck = rng.random()
+        if luck < TEXT_DROPOUT + BOTH_DROPOUT:
+            conds[i] = batch.silent[i]
+        if TEXT_DROPOUT <= luck < TEXT_DROPOUT + BOTH_DROPOUT + IMAGE_DROPOUT:
+            features[i] = 0
+    x = sampling.noise_scaling(sigma, noise, x0)
+    groups, parts = batch_groups(conds), []
+    for group in groups:
+        with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
+            predicted = denoised(
+                model,
+                x[group],
+                sigma[group],
+                cat_conds([conds[i] for i in group], x.device),
+                option_of(features[group]),
+            )
+        wide = sigma[group].view(-1, *[1] * (x0.ndim - 1))
+        parts.append(
+            ((predicted.float() - x0[group]) / wide).square().mean(1, keepdim=True)
+        )  # = of velocities: both are (x - x0) / s
+    error = torch.cat(parts)[torch.tensor([i for group in groups for i in group]).argsort()]
+    if batch.cover is None:
+        return {"loss": error.mean()}
+    weight = 1 + (OBJECT_WEIGHT - 1) * (1 - sigma.view(-1, 1, 1, 1, 1)) * batch.cover
+    return {"loss": (error * weight).sum() / weight.sum(), "objects": (error * batch.cover).sum() / batch.cover.sum()}

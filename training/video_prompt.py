@@ -1,14 +1,16 @@
-"""An expert of Video-As-Prompt (arXiv 2510.20888) from the backbone's own weights, by flow matching on (reference, target) pairs.
+"""An expert of Video-As-Prompt (arXiv 2510.20888) from the backbone's own weights, by flow matching on (reference,
+target) pairs.
 
-    x_s = (1 - s) x0 + s eps        loss = mean(w |f(x_s, 1000 s, text | reference, its text) - (eps - x0)|^2)        as in mini_dit.py
+    x_s = (1 - s) x0 + s eps        loss = mean(w |f(x_s, 1000 s, text | reference, its text) - (eps - x0)|^2)        as
+    in flow_matching.py
 
-As published: every tensor of the expert starts as a copy of its backbone twin, only the expert learns, the reference is clean and told
-timestep 1, and both captions are dropped together. f is VAP Apply on the host's model: what is trained is what is sampled.
-Our choice: most captions of targets, and some of those of their references, do not say what the object does, so that it must be seen.
+As published: every tensor of the expert starts as a copy of its backbone twin, only the expert learns, the reference is
+clean and told timestep 1, and both captions are dropped together. f is VAP Apply on the host's model: what is trained
+is what is sampled.
 """
+
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -17,40 +19,40 @@ import comfy.sd
 import torch
 from torch import Tensor
 
-from ..host.loop import Plan, State, train
 from ..host.weights import Checkpoint, save_weights
-from ..kernels.video_prompt import HEAD, IMAGE, LATENT, TEXT, trimmed
-from ..miniworld.caption import caption
-from ..miniworld.scene import Scene
+from ..kernels.video_prompt import IMAGE, LATENT, TEXT
 from ..patches.video_prompt import VideoPrompt, apply
 from ..patches.video_prompt_expert import load_expert
-from . import mini_clip, mini_vae
-from .data import rng_of
-from .evaluate_pairs import held_out_scores
-from .latents import folder_of
-from .mini_dit import UNSAID, losses_of, shifted
-from .pairs import Pairs, fill
+from ..patches.video_prompt_keys import HEAD, used_keys
+from .flow_matching import losses_of, shifted
+from .loop import Plan, random_at
 
-LAYERS = (0, 2)  # more would not fit into the 20 MB that ship
-MOST_PAIRS = 1536  # encoding them costs as much as a third of the training
-HIDDEN, REFERENCE_HIDDEN = 0.85, 0.7  # chance that a target's caption does not say the motion, and then that its reference's does not either
 CAPTION_DROPOUT = 0.05
 
 
 def start_expert(backbone: Path, layers: tuple[int, ...], path: Path) -> None:
-    """Writes the expert that training starts from: the backbone's embeddings and its blocks `layers`, trimmed. Raises ValueError for blocks it
-    does not have, and for a backbone that takes no image."""
+    """Writes the expert that training starts from: the backbone's embeddings and its blocks `layers`, trimmed. Raises
+    ValueError for blocks it does not have, and for a backbone that takes no image."""
     checkpoint = Checkpoint(backbone)
     blocks = {int(match[1]) for key in checkpoint.keys if (match := re.match(r"blocks\.(\d+)\.", key))}
     if not layers or list(layers) != sorted(set(layers)) or not blocks.issuperset(layers):
-        raise ValueError(f"layers {', '.join(map(str, layers))}: name ascending blocks of {backbone.name}, which has 0 to {max(blocks, default=-1)}.")
+        raise ValueError(
+            f"layers {', '.join(map(str, layers))}: name ascending blocks of {backbone.name}, which has 0 to "
+            f"{max(blocks, default=-1)}."
+        )
     names = {key: key for key in checkpoint.keys if not key.startswith("blocks.") and key not in HEAD}
-    names |= {key: re.sub(r"^blocks\.\d+", f"blocks.{i}", key) for i, layer in enumerate(layers) for key in checkpoint.keys
-              if key.startswith(f"blocks.{layer}.")}
-    wanted = set(trimmed(names.values()))
+    names |= {
+        key: re.sub(r"^blocks\.\d+", f"blocks.{i}", key)
+        for i, layer in enumerate(layers)
+        for key in checkpoint.keys
+        if key.startswith(f"blocks.{layer}.")
+    }
+    wanted = set(used_keys(names.values()))
     weights = checkpoint.read({key: name for key, name in names.items() if name in wanted})
     if weights["patch_embedding.weight"].shape[1] != 36:
-        raise ValueError(f"{backbone.name}: not an image-to-video model of 36 input channels. Video-As-Prompt needs one.")
+        raise ValueError(
+            f"{backbone.name}: not an image-to-video model of 36 input channels. Video-As-Prompt needs one."
+        )
     save_weights(weights, path, checkpoint.metadata | {"layers": ",".join(map(str, layers))})
 
 
@@ -62,39 +64,30 @@ def load_pair(backbone: Path, start: Path) -> tuple[object, torch.nn.Module]:
     return apply(model, expert, VideoPrompt()), expert.model.diffusion_model.requires_grad_(True).to(device)
 
 
-def velocity(model, x: Tensor, timestep: Tensor, text: Tensor, reference: Tensor, reference_text: Tensor, image: Tensor | None = None,
-             reference_image: Tensor | None = None) -> Tensor:
-    """What a patched MODEL predicts for x [batch, 36, time, height, width] at timestep [batch], 0 .. 1000, in one call as the sampler makes it.
-    image, reference_image: CLIP vision features, for backbones with an image branch."""
+def velocity(
+    model,
+    x: Tensor,
+    timestep: Tensor,
+    text: Tensor,
+    reference: Tensor,
+    reference_text: Tensor,
+    image: Tensor | None = None,
+    reference_image: Tensor | None = None,
+) -> Tensor:
+    """What a patched MODEL predicts for x [batch, 36, time, height, width] at timestep [batch], 0 .. 1000, in one call
+    as the sampler makes it. image, reference_image: CLIP vision features, for backbones with an image branch."""
     options = {**model.model_options["transformer_options"], "wrappers": model.wrappers}
     conds = {LATENT: [reference], TEXT: reference_text} | ({} if reference_image is None else {IMAGE: reference_image})
     return model.model.diffusion_model(x, timestep, text, image, transformer_options=options, **conds)
 
 
-def say(targets: list[Scene], references: list[Scene], rng: Random) -> tuple[list[str], list[str]]:
-    """Captions of targets and references. Dropped together, a pair's are empty."""
-    said = []
-    for target, reference in zip(targets, references):
-        hidden = rng.random() < HIDDEN
-        both = (caption(target, rng, UNSAID, motion=not hidden), caption(reference, rng, UNSAID, motion=not (hidden and rng.random() < REFERENCE_HIDDEN)))
-        said.append(("", "") if rng.random() < CAPTION_DROPOUT else both)
-    return tuple(map(list, zip(*said)))
-
-
-def draw_mini(pairs: Pairs, clip, count: int) -> Callable[[Random], dict[str, Tensor]]:
-    """`draw` of `make_loss` for MiniWorld."""
-    def draw(rng: Random) -> dict[str, Tensor]:
-        targets, references, batch = pairs.batch(rng, count)
-        text, reference_text = (mini_clip.encode_text(clip, captions) for captions in say(targets, references, rng))
-        return batch | {"text": text, "reference_text": reference_text}
-    return draw
-
-
 def make_loss(model, draw: Callable[[Random], dict[str, Tensor]], plan: Plan):
-    """loss_of(step, progress) of `train`. draw(rng) gives a batch: target, reference [batch, 36, time, height, width], text, reference_text
-    [batch, tokens, width], optionally cover [batch, 1, time, height, width], where an object is, and image, reference_image."""
+    """loss_of(step, progress) of `train`. draw(rng) gives a batch: target, reference [batch, 36, time, height, width],
+    text, reference_text [batch, tokens, width], optionally cover [batch, 1, time, height, width], where an object is,
+    and image, reference_image."""
+
     def loss_of(step: int, done: float) -> dict[str, Tensor]:
-        rng = rng_of(plan.seed, step, 13)
+        rng = random_at(plan.seed, step, 13)
         batch = draw(rng)
         generator = torch.Generator().manual_seed(rng.getrandbits(60))
         x0, given = batch["target"].split((16, 20), 1)
@@ -103,10 +96,19 @@ def make_loss(model, draw: Callable[[Random], dict[str, Tensor]], plan: Plan):
         s = shifted(u).view(-1, 1, 1, 1, 1).to(x0)
         x = torch.cat((torch.lerp(x0, noise, s), given), 1)
         with torch.autocast(x.device.type, torch.bfloat16):
-            predicted = velocity(model, x, s.flatten() * 1000, batch["text"], batch["reference"], batch["reference_text"],
-                                 batch.get("image"), batch.get("reference_image"))
+            predicted = velocity(
+                model,
+                x,
+                s.flatten() * 1000,
+                batch["text"],
+                batch["reference"],
+                batch["reference_text"],
+                batch.get("image"),
+                batch.get("reference_image"),
+            )
         error = (predicted.float() - (noise - x0)).square().mean(1, keepdim=True)
         return losses_of(error, s, batch["cover"]) if "cover" in batch else {"loss": error.mean()}
+
     return loss_of
 
 
@@ -114,30 +116,3 @@ def export(weights: dict[str, Tensor], start: Path, path: Path, metadata: dict[s
     """bfloat16 matrices for the VAP Expert Loader, with the facts that the file training started from holds."""
     about = {key: value for key, value in Checkpoint(start).metadata.items() if key in ("layers", "config")}
     save_weights({k: v.bfloat16() if v.ndim > 1 else v.float() for k, v in weights.items()}, path, about | metadata)
-
-
-def run(plan: Plan, out: Path, describe) -> dict[str, float]:
-    """Trains the mini expert, exports it to out/mini_vap_expert.safetensors, returns the held-out scores. ValueError if what it builds on is missing."""
-    backbone, path, start = out / "mini_i2v.safetensors", out / "mini_vap_expert.safetensors", plan.cache / f"{plan.name}-start.safetensors"
-    if absent := [name for name in ("mini_vae", "mini_clip", "mini_i2v") if not (out / f"{name}.safetensors").exists()]:
-        raise ValueError(f"{plan.name} builds on {', '.join(absent)}; train it first: python run.py train {absent[0].replace('_', '-')}")
-    vae, clip = mini_vae.load(out / "mini_vae.safetensors"), mini_clip.load(out / "mini_clip.safetensors")
-    count = min(plan.scenes, MOST_PAIRS)
-    folder = folder_of(plan.cache, vae, plan.seed)
-    fill(folder, vae, plan.seed, count)
-    start_expert(backbone, LAYERS, start)
-    model, expert = load_pair(backbone, start)
-
-    def finish(weights: dict[str, Tensor], state: State, clips: int = plan.held_out) -> dict[str, float]:
-        export(weights, start, path, describe(state, {}))
-        scores = held_out_scores(backbone, path, out / "mini_vae.safetensors", clip, clips, sheet=plan.cache / f"{plan.name}-samples.png")
-        export(weights, start, path, describe(state, scores | {"pairs": count}))
-        print(f"step {state.step}, {count} pairs:", scores, flush=True)
-        return scores
-
-    def glance(weights: dict[str, Tensor], state: State) -> None:
-        finish(weights, state, min(plan.held_out, 50))
-
-    loss_of = make_loss(model, draw_mini(Pairs(folder, plan.seed, count), clip, plan.batch), plan)
-    weights, state = train(replace(plan), expert, loss_of, glance if plan.export_minutes else None)
-    return finish(weights, state)

@@ -1,7 +1,9 @@
 """What differs between the video models.
 
-A family module has NAME, SUPPORTED, accepts, blocks, block_modules, width_heads, trained_frames, layout and site; techniques never look inside.
+A family module has NAME, SUPPORTED, accepts, blocks, block_modules, width_heads, trained_frames, layout and site;
+techniques never look inside.
 """
+
 from types import ModuleType
 
 from torch import nn
@@ -23,4 +25,7 @@ def family_of(model) -> ModuleType:
         if family.accepts(module, host_class(module)):
             return family
     known = "; ".join(family.SUPPORTED for family in FAMILIES)
-    raise ValueError(f"model: {host_class(module)} ({type(model.model).__name__}) is not one of the video models this pack knows. Connect one of: {known}.")
+    raise ValueError(
+        f"model: {host_class(module)} ({type(model.model).__name__}) is not one of the video models this pack knows. "
+        f"Connect one of: {known}."
+    )

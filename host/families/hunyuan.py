@@ -2,6 +2,7 @@
 
 Sequence of every attention: [text][reference tokens][t x h x w].
 """
+
 from math import prod
 
 from torch import nn
@@ -41,7 +42,9 @@ def layout(module: nn.Module, arguments: dict) -> Layout:
     return Layout(*grid, before=before)
 
 
-def site(module: nn.Module, options: dict, layout: Layout, queries: int, keys: int, previous: Site | None) -> Site | None:
+def site(
+    module: nn.Module, options: dict, layout: Layout, queries: int, keys: int, previous: Site | None
+) -> Site | None:
     """Every attention of a block is joint; the token refiner, which runs before the blocks, has no block type."""
     if "block_type" not in options or queries <= layout.tokens:
         return None

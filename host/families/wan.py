@@ -1,7 +1,9 @@
-"""Wan 2.1 / 2.2: self-attention over video tokens, then cross-attention to image features (some I2V models) and to text.
+"""Wan 2.1 / 2.2: self-attention over video tokens, then cross-attention to image features (some I2V models) and to
+text.
 
 Sequence of the self-attention: [reference tokens][t x h x w][time_dim_concat frames][in-context tokens].
 """
+
 from math import ceil, prod
 
 from torch import nn
@@ -36,7 +38,7 @@ def trained_frames(module: nn.Module) -> int:
 
 
 def patch_tokens(shape, patch) -> tuple[int, ...]:
-    return tuple(ceil(n / p) for n, p in zip(shape[-len(patch):], patch))
+    return tuple(ceil(n / p) for n, p in zip(shape[-len(patch) :], patch))
 
 
 def layout(module: nn.Module, arguments: dict) -> Layout:
@@ -55,8 +57,11 @@ def layout(module: nn.Module, arguments: dict) -> Layout:
     return Layout(*grid, before=before, after=after, text=arguments["context"].shape[1], image=image)
 
 
-def site(module: nn.Module, options: dict, layout: Layout, queries: int, keys: int, previous: Site | None) -> Site | None:
-    """Tells the attentions of a block apart by their lengths, and by their order where lengths coincide. None: not one of them."""
+def site(
+    module: nn.Module, options: dict, layout: Layout, queries: int, keys: int, previous: Site | None
+) -> Site | None:
+    """Tells the attentions of a block apart by their lengths, and by their order where lengths coincide. None: not one
+    of them."""
     if "block_type" not in options or queries != layout.tokens:
         return None
     lengths = {"self": layout.tokens, "image": layout.image, "text": layout.text}
@@ -65,5 +70,11 @@ def site(module: nn.Module, options: dict, layout: Layout, queries: int, keys: i
         return None
     start = ORDER.index(previous.kind) + 1 if previous else 0
     kind = min(fits, key=lambda kind: (ORDER.index(kind) - start) % len(ORDER))
-    again = previous is not None and previous.block == options["block_index"] and (previous.stream == "side" or previous.kind == "text")
-    return Site(kind, options["block_index"], blocks(module), "side" if again and hasattr(module, "vace_blocks") else "double")
+    again = (
+        previous is not None
+        and previous.block == options["block_index"]
+        and (previous.stream == "side" or previous.kind == "text")
+    )
+    return Site(
+        kind, options["block_index"], blocks(module), "side" if again and hasattr(module, "vace_blocks") else "double"
+    )

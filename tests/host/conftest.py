@@ -1,11 +1,13 @@
-"""Real ComfyUI, tiny models. The host is the first one found (COMFYUI_PATH chooses); run.py test runs this folder once per host."""
+"""Real ComfyUI, tiny models. The host is the first one found (COMFYUI_PATH chooses); run.py test runs this folder once
+per host."""
+
 from pathlib import Path
 
 import pytest
 import torch
 
 from semantic_video.cli.hosts import find_hosts, version_of
-from semantic_video.tests.harness.stand_ins import start_host
+from semantic_video.harness.stand_ins import start_host
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOST = next(iter(find_hosts(ROOT)), None)
@@ -20,7 +22,11 @@ def pytest_ignore_collect(collection_path):
 
 
 def pytest_report_header():
-    return f"ComfyUI {'.'.join(map(str, version_of(HOST)))} at {HOST}" if HOST else "NO ComfyUI FOUND: tests/host does not run. Set COMFYUI_PATH."
+    return (
+        f"ComfyUI {'.'.join(map(str, version_of(HOST)))} at {HOST}"
+        if HOST
+        else "NO ComfyUI FOUND: tests/host does not run. Set COMFYUI_PATH."
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +41,8 @@ def toys(tmp_path_factory):
     """toys(name) -> a fresh MODEL read from its file by ComfyUI's loader."""
     import comfy.sd
 
-    from semantic_video.tests.harness.toy import write_toy
+    from semantic_video.harness.toy import write_toy
+
     folder = tmp_path_factory.mktemp("toys")
 
     def load(name: str, **options):
@@ -43,4 +50,5 @@ def toys(tmp_path_factory):
         if not path.exists():
             write_toy(name, path)
         return comfy.sd.load_diffusion_model(str(path), model_options=options)
+
     return load

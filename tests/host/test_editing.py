@@ -1,4 +1,5 @@
 """The editing layer, for every family and attention it claims to know."""
+
 import gc
 import logging
 import weakref
@@ -13,25 +14,25 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from semantic_video.host.attention import EDITORS, edit_attention
+from semantic_video.harness.sampling import Shot, sample
+from semantic_video.harness.toy import STRAIGHT, TOYS
+from semantic_video.host.editing import EDITORS, edit_attention
 from semantic_video.host.forward import RUN
 from semantic_video.host.schedule import Interval
-from semantic_video.tests.harness.sampling import Shot, sample
-from semantic_video.tests.harness.toy import STRAIGHT, TOYS
 
 ALL_SITES = ("self", "text", "image", "joint")
 
 
-def passing(call, run):
-    return run(call)
+def passing(call, proceed):
+    return proceed(call)
 
 
-def doubling(call, run):
-    return 2 * run(call)
+def doubling(call, proceed):
+    return 2 * proceed(call)
 
 
-def adding(call, run):
-    return run(call) + 0.1
+def adding(call, proceed):
+    return proceed(call) + 0.1
 
 
 def editing(model, *edits, **options):
@@ -46,34 +47,50 @@ def test_an_editor_that_changes_nothing_is_the_host(toys, name):
     model, shot = toys(name), Shot(name)
     seen = []
 
-    def watch(call, run):
-        out = run(call)
+    def watch(call, proceed):
+        out = proceed(call)
         seen.append((call.site.kind, call.site.block))
         assert out.shape == (call.q.shape[0], call.q.shape[1], call.q.shape[2] * call.q.shape[3])
         layout = call.forward.layout
         assert (layout.frames, layout.height * layout.width) == (9, 16 if name == "hunyuan-1.5" else 4)
         if call.site.kind in ("self", "joint"):
-            assert call.before + layout.frames * layout.height * layout.width + call.after == call.q.shape[1] == call.k.shape[1]
+            assert (
+                call.before + layout.frames * layout.height * layout.width + call.after
+                == call.q.shape[1]
+                == call.k.shape[1]
+            )
         return out
 
     plain = sample(model, shot)
     assert torch.isfinite(plain).all()
     assert torch.equal(plain, sample(editing(model, watch), shot))
-    family = {"wan": {"self", "text"}, "hun": {"joint"}}[name[:3]] | ({"image"} if "clip_vision" in TOYS[name].conds else set())
+    family = {"wan": {"self", "text"}, "hun": {"joint"}}[name[:3]] | (
+        {"image"} if "clip_vision" in TOYS[name].conds else set()
+    )
     assert {kind for kind, _ in seen} == family
     config = TOYS[name].config
-    assert {block for _, block in seen} == set(range(config["num_layers"] if name[:3] == "wan" else config["depth"] + config["depth_single_blocks"]))
+    assert {block for _, block in seen} == set(
+        range(config["num_layers"] if name[:3] == "wan" else config["depth"] + config["depth_single_blocks"])
+    )
 
 
-@pytest.mark.parametrize(("name", "before", "after"), [
-    ("wan-reference", 4, 0), ("wan-phantom", 0, 8), ("wan-in-context", 0, 2 + 12), ("hunyuan-i2v", 7 + 4, 0), ("hunyuan-1.5", 6 + 3 + 7, 0)])
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("wan-reference", 4, 0),
+        ("wan-phantom", 0, 8),
+        ("wan-in-context", 0, 2 + 12),
+        ("hunyuan-i2v", 7 + 4, 0),
+        ("hunyuan-1.5", 6 + 3 + 7, 0),
+    ],
+)
 def test_extra_tokens_are_told_from_video(toys, name, before, after):
     seen = set()
 
-    def watch(call, run):
+    def watch(call, proceed):
         if call.site.kind != "text" and call.forward.rows[0] == 0:  # the positive prompt
             seen.add((call.before, call.after))
-        return run(call)
+        return proceed(call)
 
     sample(editing(toys(name), watch), Shot(name, negative_words=11))
     assert seen == {(before, after)}
@@ -84,9 +101,9 @@ def test_sites_are_told_apart_where_lengths_coincide(toys, words):
     """9 x 2 x 2 = 36 video tokens beside 36 text tokens; 5 image tokens beside 5 text tokens."""
     order = []
 
-    def watch(call, run):
+    def watch(call, proceed):
         order.append(call.site.kind)
-        return run(call)
+        return proceed(call)
 
     sample(editing(toys("wan-i2v-clip"), watch), Shot("wan-i2v-clip", words=words, negative_words=words, steps=1))
     assert order == ["self", "image", "text"] * 4
@@ -106,14 +123,18 @@ def test_edits_act_and_the_parent_stays(toys, name):
 def test_two_editors_chain_in_both_orders(toys, name):
     model, shot = toys(name), Shot(name)
 
-    def doubling_then_adding(call, run):
-        return 2 * run(call) + 0.1
+    def doubling_then_adding(call, proceed):
+        return 2 * proceed(call) + 0.1
 
-    def adding_then_doubling(call, run):
-        return 2 * (run(call) + 0.1)
+    def adding_then_doubling(call, proceed):
+        return 2 * (proceed(call) + 0.1)
 
-    assert torch.equal(sample(editing(model, doubling, adding), shot), sample(editing(model, doubling_then_adding), shot))
-    assert torch.equal(sample(editing(model, adding, doubling), shot), sample(editing(model, adding_then_doubling), shot))
+    assert torch.equal(
+        sample(editing(model, doubling, adding), shot), sample(editing(model, doubling_then_adding), shot)
+    )
+    assert torch.equal(
+        sample(editing(model, adding, doubling), shot), sample(editing(model, adding_then_doubling), shot)
+    )
 
 
 def test_splitting_editors_run_innermost_whatever_the_order(toys):
@@ -134,6 +155,7 @@ def foreign(factor, log):
     def override(func, *args, **kwargs):
         log.append(factor)
         return func(*args, **kwargs) * factor
+
     return override
 
 
@@ -176,10 +198,10 @@ def test_batched_and_split_cfg_agree(toys, name, monkeypatch):
     model, shot = toys(name), Shot(name, words=7, negative_words=7)
     rows = []
 
-    def positive_only(call, run):
+    def positive_only(call, proceed):
         rows.append(call.forward.rows)
         weight = torch.tensor([1.5 if row == 0 else 1.0 for row in call.forward.rows]).view(-1, 1, 1)
-        return run(call) * weight
+        return proceed(call) * weight
 
     batched = sample(editing(model, positive_only), shot)
     assert {sorted(r) == [0, 1] for r in map(list, rows)} == {True}
@@ -190,15 +212,16 @@ def test_batched_and_split_cfg_agree(toys, name, monkeypatch):
     torch.testing.assert_close(batched, split, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("changes", "rows"), [
-    ({"negative_words": 5}, {(0,), (1,)}), ({"cfg": 1.0}, {(0,)}), ({"batch": 2}, {(1, 1, 0, 0)})])
+@pytest.mark.parametrize(
+    ("changes", "rows"), [({"negative_words": 5}, {(0,), (1,)}), ({"cfg": 1.0}, {(0,)}), ({"batch": 2}, {(1, 1, 0, 0)})]
+)
 def test_rows_follow_the_host_s_grouping(toys, changes, rows):
     seen = set()
 
-    def watch(call, run):
+    def watch(call, proceed):
         seen.add(call.forward.rows)
         assert len(call.forward.rows) == call.q.shape[0]
-        return run(call)
+        return proceed(call)
 
     model, shot = toys("wan-t2v"), Shot("wan-t2v", **changes)
     assert torch.equal(sample(model, shot), sample(editing(model, watch), shot))
@@ -208,8 +231,13 @@ def test_rows_follow_the_host_s_grouping(toys, changes, rows):
 def windows(model, length=4, overlap=1, **options):
     model = model.clone()
     model.model_options["context_handler"] = comfy.context_windows.IndexListContextHandler(
-        comfy.context_windows.get_matching_context_schedule("standard_static"), comfy.context_windows.get_matching_fuse_method("pyramid"),
-        context_length=length, context_overlap=overlap, dim=2, **options)
+        comfy.context_windows.get_matching_context_schedule("standard_static"),
+        comfy.context_windows.get_matching_fuse_method("pyramid"),
+        context_length=length,
+        context_overlap=overlap,
+        dim=2,
+        **options,
+    )
     comfy.context_windows.create_prepare_sampling_wrapper(model)
     return model
 
@@ -219,13 +247,17 @@ def windows(model, length=4, overlap=1, **options):
 def test_context_windows(toys, name, causal):
     model, shot, seen = windows(toys(name), causal_window_fix=causal), Shot(name), set()
 
-    def watch(call, run):
+    def watch(call, proceed):
         assert len(call.forward.frames) == call.forward.layout.frames
         seen.add(call.forward.frames)
-        return run(call)
+        return proceed(call)
 
     assert torch.equal(sample(model, shot), sample(editing(model, watch), shot))
-    assert seen == {(0, 1, 2, 3), (2, 3, 4, 5, 6), (4, 5, 6, 7, 8)} if causal else {(0, 1, 2, 3), (3, 4, 5, 6), (5, 6, 7, 8)}
+    assert (
+        seen == {(0, 1, 2, 3), (2, 3, 4, 5, 6), (4, 5, 6, 7, 8)}
+        if causal
+        else {(0, 1, 2, 3), (3, 4, 5, 6), (5, 6, 7, 8)}
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -257,6 +289,7 @@ def test_fp8_weights_and_loras(toys):
 def test_compiled_models_run_the_same(toys):
     """Dynamo may break its graph at the override, but must run it."""
     from comfy_api.torch_helpers import set_torch_compile_wrapper
+
     model, shot = editing(toys("wan-t2v"), doubling), Shot("wan-t2v", steps=2)
     expected = sample(model, shot)
     compiled = model.clone()
@@ -269,9 +302,9 @@ def test_intervals_are_noise_levels(toys):
     model, shot = toys("wan-t2v"), Shot("wan-t2v", steps=8)
     seen = []
 
-    def watch(call, run):
+    def watch(call, proceed):
         seen.append((call.forward.step, round(call.forward.sigma, 4)))
-        return run(call)
+        return proceed(call)
 
     patched = editing(model, watch, interval=Interval(0.25, 0.75))
     sample(patched, shot)
@@ -287,11 +320,12 @@ def test_intervals_are_noise_levels(toys):
 def test_the_schedule_is_that_of_the_model_sampled(toys):
     """A shift node after ours moves the interval with it."""
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+
     seen = set()
 
-    def watch(call, run):
+    def watch(call, proceed):
         seen.add(call.forward.step)
-        return run(call)
+        return proceed(call)
 
     patched = editing(toys("wan-t2v"), watch, interval=Interval(0.0, 0.5))
     sample(ModelSamplingSD3().patch(patched, shift=1.0)[0], Shot("wan-t2v", steps=8))
@@ -302,9 +336,9 @@ def test_second_order_samplers_and_inactive_steps(toys):
     model, shot = toys("wan-t2v"), Shot("wan-t2v", sampler="heun", steps=4)
     steps = []
 
-    def watch(call, run):
+    def watch(call, proceed):
         steps.append(call.forward.step)
-        return run(call)
+        return proceed(call)
 
     sample(editing(model, watch), shot)
     assert steps == sorted(steps)
@@ -321,10 +355,13 @@ def test_second_order_samplers_and_inactive_steps(toys):
     assert override_seen == [False, False, True, True], "an inactive step must be the host's own path"
 
 
-@pytest.mark.skipif(not hasattr(host_attention, "AttentionTensorContainer"), reason="this host has no attention containers")
+@pytest.mark.skipif(
+    not hasattr(host_attention, "AttentionTensorContainer"), reason="this host has no attention containers"
+)
 def test_attention_containers_of_newer_hosts(toys, monkeypatch):
     """Models that hand q, k, v over in containers still reach the editors."""
     import comfy.ldm.wan.model as wan
+
     plain = wan.optimized_attention
 
     def containing(q, k, v, *args, **kwargs):
@@ -340,6 +377,7 @@ def test_attention_containers_of_newer_hosts(toys, monkeypatch):
 @pytest.mark.parametrize("by_head_out", [False, True])
 def test_every_layout_reaches_the_editor_alike(toys, by_head, by_head_out, monkeypatch):
     import comfy.ldm.wan.model as wan
+
     plain = wan.optimized_attention
 
     def relaid(q, k, v, heads, transformer_options, **kwargs):
@@ -372,9 +410,9 @@ def test_nothing_outlives_a_run(toys):
     model, shot = toys("wan-t2v"), Shot("wan-t2v", steps=1)
     runs = weakref.WeakSet()
 
-    def watch(call, run):
+    def watch(call, proceed):
         runs.add(call.forward)
-        return run(call)
+        return proceed(call)
 
     def objects_kept(of):
         sample(of, shot)
@@ -395,6 +433,7 @@ def test_nothing_outlives_a_run(toys):
 def test_clones_and_multigpu_clones_keep_the_patch(toys, monkeypatch):
     import comfy.model_management
     import comfy.multigpu
+
     model, shot = toys("wan-t2v"), Shot("wan-t2v")
     patched = editing(model, doubling)
     expected = sample(patched, shot)
@@ -402,7 +441,11 @@ def test_clones_and_multigpu_clones_keep_the_patch(toys, monkeypatch):
     deep = patched.deepclone_multigpu(new_load_device=torch.device("cpu"))
     assert deep.model is not patched.model
     assert torch.equal(expected, sample(deep, shot))
-    monkeypatch.setattr(comfy.model_management, "get_all_torch_devices", lambda exclude_current=False: [torch.device("cpu"), torch.device("cpu:0")])
+    monkeypatch.setattr(
+        comfy.model_management,
+        "get_all_torch_devices",
+        lambda exclude_current=False: [torch.device("cpu"), torch.device("cpu:0")],
+    )
     many = comfy.multigpu.create_multigpu_deepclones(patched, 2)
     assert len(many.get_additional_models_with_key("multigpu")) == 1
     assert EDITORS in many.get_additional_models_with_key("multigpu")[0].model_options["transformer_options"]
@@ -413,11 +456,29 @@ def test_models_of_no_known_family_are_refused(toys):
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from comfy.ldm.wan.model import SCAILWanModel
     from comfy.ops import disable_weight_init
-    unet = UNetModel(image_size=8, in_channels=4, model_channels=32, out_channels=4, num_res_blocks=[1], num_heads=1, channel_mult=(1,),
-                     operations=disable_weight_init, use_spatial_transformer=True, context_dim=8, transformer_depth=[1],
-                     transformer_depth_output=[1, 1], transformer_depth_middle=-2)
-    image_dit = HunyuanVideo(**TOYS["hunyuan-t2v"].config | {"patch_size": [2, 2], "axes_dim": [64, 64]}, operations=disable_weight_init)  # HunyuanImage
-    pose = SCAILWanModel(**{k: v for k, v in TOYS["wan-t2v"].config.items() if k != "model_type"} | {"in_dim": 20}, operations=disable_weight_init)
+
+    unet = UNetModel(
+        image_size=8,
+        in_channels=4,
+        model_channels=32,
+        out_channels=4,
+        num_res_blocks=[1],
+        num_heads=1,
+        channel_mult=(1,),
+        operations=disable_weight_init,
+        use_spatial_transformer=True,
+        context_dim=8,
+        transformer_depth=[1],
+        transformer_depth_output=[1, 1],
+        transformer_depth_middle=-2,
+    )
+    image_dit = HunyuanVideo(
+        **TOYS["hunyuan-t2v"].config | {"patch_size": [2, 2], "axes_dim": [64, 64]}, operations=disable_weight_init
+    )  # HunyuanImage
+    pose = SCAILWanModel(
+        **{k: v for k, v in TOYS["wan-t2v"].config.items() if k != "model_type"} | {"in_dim": 20},
+        operations=disable_weight_init,
+    )
     for module in (unet, image_dit, pose):
         model = toys("wan-t2v")
         model.model.diffusion_model = module
@@ -439,36 +500,47 @@ def test_a_model_called_without_a_sampler_is_edited_too(toys):
     comfy.model_management.load_models_gpu([model])
     steps = []
 
-    def watch(call, run):
+    def watch(call, proceed):
         steps.append(call.forward.step)
-        return 2 * run(call)
+        return 2 * proceed(call)
 
     def call(of):
         options = {**of.model_options["transformer_options"], "wrappers": of.wrappers}
-        return of.model.diffusion_model(torch.ones(1, 16, 3, 4, 4), torch.ones(1), torch.ones(1, 5, 32), transformer_options=options)
+        return of.model.diffusion_model(
+            torch.ones(1, 16, 3, 4, 4), torch.ones(1), torch.ones(1, 5, 32), transformer_options=options
+        )
 
     plain = call(model)
     assert not torch.allclose(plain, call(editing(model, watch)))
     assert set(steps) == {0}
     rows = []
 
-    def note_rows(call, run):
+    def note_rows(call, proceed):
         rows.append(call.forward.rows)
-        return run(call)
+        return proceed(call)
 
     patched = editing(model, note_rows)
     for order in ([0, 1], [1, 0], [0], [1]):
-        options = {**patched.model_options["transformer_options"], "wrappers": patched.wrappers, "cond_or_uncond": order}
-        patched.model.diffusion_model(torch.ones(4, 16, 3, 4, 4), torch.ones(4), torch.ones(4, 5, 32), transformer_options=options)
+        options = {
+            **patched.model_options["transformer_options"],
+            "wrappers": patched.wrappers,
+            "cond_or_uncond": order,
+        }
+        patched.model.diffusion_model(
+            torch.ones(4, 16, 3, 4, 4), torch.ones(4), torch.ones(4, 5, 32), transformer_options=options
+        )
     assert list(dict.fromkeys(rows)) == [(0, 0, 1, 1), (1, 1, 0, 0), (0,) * 4, (1,) * 4]
     assert torch.equal(plain, call(editing(model, watch, interval=Interval(0.0, 0.5))))
 
 
 def test_a_model_class_swapped_by_another_pack_runs_unpatched_and_says_so(toys, caplog):
     import semantic_video.host.forward as forward
+
     patched, shot = editing(toys("wan-t2v"), doubling), Shot("wan-t2v")
     plain = sample(toys("wan-t2v"), shot)
-    patched.model.diffusion_model.__class__ = type("Foreign", (type(patched.model.diffusion_model),), {"__module__": "other_pack"})
+    patched.model.diffusion_model.__class__ = type(
+        "Foreign", (type(patched.model.diffusion_model),), {"__module__": "other_pack"}
+    )
     assert not torch.equal(plain, sample(patched, shot)), "a subclass is still known"
     with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.WARNING):
         patch.setattr(forward, "host_class", lambda module: "ReWanModel")

@@ -1,4 +1,6 @@
-"""What the training of an expert computes is what the nodes compute in the sampler, and gradients reach the expert and nothing else."""
+"""What the training of an expert computes is what the nodes compute in the sampler, and gradients reach the expert and
+nothing else."""
+
 import comfy.latent_formats
 import comfy.model_management
 import comfy.sample
@@ -7,12 +9,12 @@ import comfy.utils
 import pytest
 import torch
 
+from semantic_video.harness.sampling import seeded
+from semantic_video.harness.toy import TEXT_DIM, write_toy, write_toy_vae
 from semantic_video.host.reference import encode_reference
+from semantic_video.mini.dit import image_channels
 from semantic_video.nodes.video_prompt import VAPApplyNode, VAPReferenceNode
 from semantic_video.patches.video_prompt_expert import layers_of, load_expert
-from semantic_video.tests.harness.sampling import seeded
-from semantic_video.tests.harness.toy import TEXT_DIM, write_toy, write_toy_vae
-from semantic_video.training.mini_dit import image_channels
 from semantic_video.training.video_prompt import load_pair, start_expert, velocity
 
 LENGTH, WIDTH, HEIGHT = 9, 48, 32
@@ -56,12 +58,28 @@ def test_a_training_forward_is_what_the_nodes_compute_in_the_sampler(files, trai
     mask = torch.ones(1, 1, *image.shape[2:])
     mask[:, :, 0] = 0
     positive = [[text, {"concat_latent_image": image, "concat_mask": mask}]]
-    carried, _ = VAPReferenceNode.execute(positive, positive, vae, reference, [[reference_text, {}]], [[reference_text, {}]], WIDTH, HEIGHT, LENGTH,
-                                          "even", 0.0, True).args
+    carried, _ = VAPReferenceNode.execute(
+        positive,
+        positive,
+        vae,
+        reference,
+        [[reference_text, {}]],
+        [[reference_text, {}]],
+        WIDTH,
+        HEIGHT,
+        LENGTH,
+        "even",
+        0.0,
+        True,
+    ).args
     comfy.model_management.in_training = False
-    [model] = VAPApplyNode.execute(comfy.sd.load_diffusion_model(str(files[0])), load_expert(files[1]), "whole reference", 1.0, 0.0, 1.0).args
+    [model] = VAPApplyNode.execute(
+        comfy.sd.load_diffusion_model(str(files[0])), load_expert(files[1]), "whole reference", 1.0, 0.0, 1.0
+    ).args
     noise = seeded(*image.shape, seed=3)
-    latents = comfy.sample.sample(model, noise, 1, 1.0, "euler", "simple", carried, carried, torch.zeros_like(noise), seed=0, disable_pbar=True)
+    latents = comfy.sample.sample(
+        model, noise, 1, 1.0, "euler", "simple", carried, carried, torch.zeros_like(noise), seed=0, disable_pbar=True
+    )
     expected = noise - comfy.latent_formats.Wan21().process_in(latents)
 
     comfy.model_management.in_training = True
@@ -71,16 +89,27 @@ def test_a_training_forward_is_what_the_nodes_compute_in_the_sampler(files, trai
         x, shown, texts = torch.cat((noise, given), 1).clone(), shown.clone(), (text.clone(), reference_text.clone())
         got = velocity(trainable[0], x, torch.tensor([1000.0]), texts[0], shown, texts[1])
         assert got.requires_grad
-        got, mistaken = got.detach(), velocity(trainable[0], x, torch.tensor([1000.0]), texts[0], -shown, texts[1]).detach()
+        got, mistaken = (
+            got.detach(),
+            velocity(trainable[0], x, torch.tensor([1000.0]), texts[0], -shown, texts[1]).detach(),
+        )
     assert float((got - expected).norm() / expected.norm()) < 1e-5
-    assert float((mistaken - expected).norm() / expected.norm()) > 1e-2, "the reference must matter for this test to mean anything"
+    assert float((mistaken - expected).norm() / expected.norm()) > 1e-2, (
+        "the reference must matter for this test to mean anything"
+    )
 
 
 def test_gradients_reach_all_of_the_expert_and_nothing_else(trainable):
     model, expert = trainable
     frames = (1, 36, 3, 4, 6)
-    velocity(model, seeded(*frames, seed=1), torch.tensor([500.0]), seeded(1, 7, TEXT_DIM, seed=2), seeded(*frames, seed=3),
-             seeded(1, 9, TEXT_DIM, seed=4)).square().mean().backward()
+    velocity(
+        model,
+        seeded(*frames, seed=1),
+        torch.tensor([500.0]),
+        seeded(1, 7, TEXT_DIM, seed=2),
+        seeded(*frames, seed=3),
+        seeded(1, 9, TEXT_DIM, seed=4),
+    ).square().mean().backward()
     assert not [name for name, p in expert.named_parameters() if p.grad is None or not p.grad.any()]
     assert all(p.grad is None for p in model.model.diffusion_model.parameters())
 

@@ -1,4 +1,5 @@
 """The SSG Adapter on real ComfyUI: the formula, where it acts, what it leaves alone, and what it refuses."""
+
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,17 +13,19 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from safetensors.torch import load_file, save_file
 
-from semantic_video.host.attention import edit_attention
+from semantic_video.harness.sampling import Shot, clip_vision, conditioning, sample, seeded
+from semantic_video.harness.toy import STRAIGHT, TOYS, write_toy, write_toy_adapter
+from semantic_video.host.editing import edit_attention
 from semantic_video.host.schedule import Interval
+from semantic_video.kernels import rope
 from semantic_video.kernels import ssg_adapter as kernel
-from semantic_video.kernels.ssg_adapter import Spec, SSGAdapter, initialise
+from semantic_video.kernels.ssg_adapter import SSGAdapter, initialise
+from semantic_video.kernels.ssg_spec import Spec
 from semantic_video.nodes.ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
 from semantic_video.patches import ssg_adapter
-from semantic_video.patches.ssg_adapter import Guide, apply, load_adapter, spread
+from semantic_video.patches.ssg_adapter import Guide, apply, load_adapter, per_latent_frame
 from semantic_video.patches.swin_renderer import SwinRenderer
 from semantic_video.patches.swin_renderer import apply as swin
-from semantic_video.tests.harness.sampling import Shot, clip_vision, conditioning, sample, seeded
-from semantic_video.tests.harness.toy import STRAIGHT, TOYS, write_toy, write_toy_adapter
 from semantic_video.tests.host.test_editing import foreign, windows
 from semantic_video.tests.kernels.test_ssg_adapter import naive_branch
 
@@ -41,12 +44,15 @@ def adapters(tmp_path_factory):
         path = folder / f"{name}.safetensors"
         write_toy_adapter(path, name, **SMALL | {"blocks": BLOCKS.get(name, (0, 2))} | changes)
         return load_adapter(path, dtype)
+
     return load
 
 
 def fresh(name, tmp_path, **changes):
     """An adapter as training starts with it."""
-    spec = Spec.read(load_spec(write_toy_adapter(tmp_path / "spec.safetensors", name, **SMALL | {"blocks": BLOCKS[name]} | changes)))
+    spec = Spec.read(
+        load_spec(write_toy_adapter(tmp_path / "spec.safetensors", name, **SMALL | {"blocks": BLOCKS[name]} | changes))
+    )
     adapter = SSGAdapter(spec)
     initialise(adapter)
     save_file(adapter.state_dict(), tmp_path / "fresh.safetensors", spec.metadata)
@@ -55,6 +61,7 @@ def fresh(name, tmp_path, **changes):
 
 def load_spec(path):
     from semantic_video.host.weights import Checkpoint
+
     return Checkpoint(path).metadata
 
 
@@ -77,13 +84,19 @@ def written_wan(adapter, strength, features, height, width, weight=1.0):
 
     def text(self, x, context, transformer_options, image=None):
         heads = (self.num_heads, self.head_dim)
-        q, k, v = (y.unflatten(2, heads) for y in (self.norm_q(self.q(x)), self.norm_k(self.k(context)), self.v(context)))
+        q, k, v = (
+            y.unflatten(2, heads) for y in (self.norm_q(self.q(x)), self.norm_k(self.k(context)), self.v(context))
+        )
         y = written(q, k, v)
         if image is not None:
-            y = y + written(q, self.norm_k_img(self.k_img(image)).unflatten(2, heads), self.v_img(image).unflatten(2, heads))
+            y = y + written(
+                q, self.norm_k_img(self.k_img(image)).unflatten(2, heads), self.v_img(image).unflatten(2, heads)
+            )
         block = transformer_options["block_index"]
         if block in module.spec.blocks:
-            y = y + strength * weight * torch.stack([naive_branch(module, block, row.double(), features[0].double(), height, width) for row in q])
+            y = y + strength * weight * torch.stack(
+                [naive_branch(module, block, row.double(), features[0].double(), height, width) for row in q]
+            )
         return self.o(y.to(x.dtype))
 
     def t2v(self, x, context, transformer_options, **kwargs):
@@ -92,7 +105,10 @@ def written_wan(adapter, strength, features, height, width, weight=1.0):
     def i2v(self, x, context, context_img_len, transformer_options):
         return text(self, x, context[:, context_img_len:], transformer_options, context[:, :context_img_len])
 
-    return [(comfy.ldm.wan.model.WanT2VCrossAttention, "forward", t2v), (comfy.ldm.wan.model.WanI2VCrossAttention, "forward", i2v)]
+    return [
+        (comfy.ldm.wan.model.WanT2VCrossAttention, "forward", t2v),
+        (comfy.ldm.wan.model.WanI2VCrossAttention, "forward", i2v),
+    ]
 
 
 def written_hunyuan(adapter, strength, features, height, width, doubles):
@@ -106,7 +122,9 @@ def written_hunyuan(adapter, strength, features, height, width, doubles):
         block = transformer_options["block_index"] + (doubles if transformer_options["block_type"] == "single" else 0)
         if block in module.spec.blocks:
             video = q.shape[1] - 9 * height * width
-            y[:, video:] += strength * torch.stack([naive_branch(module, block, row[video:].double(), features[0].double(), height, width) for row in q])
+            y[:, video:] += strength * torch.stack(
+                [naive_branch(module, block, row[video:].double(), features[0].double(), height, width) for row in q]
+            )
         return y.to(q.dtype)
 
     return [(comfy.ldm.flux.layers, "attention", attention)]
@@ -114,10 +132,14 @@ def written_hunyuan(adapter, strength, features, height, width, doubles):
 
 # ---- it is the formula
 
+
 def reference(name, model, adapter, shot, strength=0.7):
     size = (4, 4) if name == "hunyuan-1.5" else (2, 2)
-    places = (written_hunyuan(adapter, strength, IMAGE, *size, len(model.model.diffusion_model.double_blocks)) if name.startswith("hunyuan")
-              else written_wan(adapter, strength, IMAGE, *size))
+    places = (
+        written_hunyuan(adapter, strength, IMAGE, *size, len(model.model.diffusion_model.double_blocks))
+        if name.startswith("hunyuan")
+        else written_wan(adapter, strength, IMAGE, *size)
+    )
     with pytest.MonkeyPatch.context() as patch:
         for owner, attribute, function in places:
             patch.setattr(owner, attribute, function)
@@ -130,17 +152,23 @@ def test_it_is_the_formula(toys, adapters, name, spatial):
     model, shot, adapter = toys(name), Shot(name, steps=1), adapters(name, spatial=spatial)
     got = sample(apply(model, adapter, Guide(IMAGE, strength=0.7)), shot)
     torch.testing.assert_close(got, reference(name, model, adapter, shot), **NEAR)
-    assert not torch.allclose(got, sample(model, shot), rtol=1e-2, atol=1e-2), "the branch must matter for this test to mean anything"
+    assert not torch.allclose(got, sample(model, shot), rtol=1e-2, atol=1e-2), (
+        "the branch must matter for this test to mean anything"
+    )
 
 
 def louder(real, *args):
     return 1.1 * real(*args)
 
 
-MUTATIONS = {"no places": (kernel, "turned", lambda real, x, turn: x), "places off": (kernel, "places", lambda real, n, extent: 1.3 * real(n, extent)),
-             "gate off": (SSGAdapter, "branch", louder), "class token dropped": (SSGAdapter, "tokens", lambda real, self, x: real(self, x.roll(1, 1))),
-             "keys not normed": (kernel.Branch, "forward", lambda real, *args: (lambda k, v: (1.2 * k, v))(*real(*args))),
-             "other tokens": (ssg_adapter, "look", lambda real, m, b, q, *args: real(m, b, q.roll(1, 1), *args))}
+MUTATIONS = {
+    "no places": (kernel, "apply_rope", lambda real, x, turn: x),
+    "places off": (rope, "patch_centres", lambda real, n, extent: 1.3 * real(n, extent)),
+    "gate off": (SSGAdapter, "branch", louder),
+    "class token dropped": (SSGAdapter, "tokens", lambda real, self, x: real(self, x.roll(1, 1))),
+    "keys not normed": (kernel.Branch, "forward", lambda real, *args: (lambda k, v: (1.2 * k, v))(*real(*args))),
+    "other tokens": (ssg_adapter, "branch_attention", lambda real, m, b, q, *args: real(m, b, q.roll(1, 1), *args)),
+}
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
@@ -158,7 +186,9 @@ def test_mistakes_are_caught(toys, adapters, mutation, monkeypatch):
 @pytest.mark.parametrize("name", STRAIGHT)
 def test_a_new_adapter_is_the_frozen_model_bit_for_bit(toys, tmp_path, name, dtype):
     model, shot = toys(name, dtype=dtype), Shot(name)
-    assert torch.equal(sample(model, shot), sample(apply(model, fresh(name, tmp_path), Guide(IMAGE, strength=2.0)), shot))
+    assert torch.equal(
+        sample(model, shot), sample(apply(model, fresh(name, tmp_path), Guide(IMAGE, strength=2.0)), shot)
+    )
 
 
 @pytest.mark.parametrize("name", STRAIGHT)
@@ -172,11 +202,17 @@ def test_strength_zero_is_the_model_and_the_parent_stays(toys, adapters, name):
     assert not model.get_additional_models_with_key("ssg_adapter")
 
 
-@pytest.mark.parametrize("name", ["wan-5b", "wan-vace", "wan-camera", "wan-reference", "wan-phantom", "wan-in-context", "hunyuan-i2v"])
+@pytest.mark.parametrize(
+    "name", ["wan-5b", "wan-vace", "wan-camera", "wan-reference", "wan-phantom", "wan-in-context", "hunyuan-i2v"]
+)
 def test_every_variant_whose_width_fits(toys, adapters, name, monkeypatch):
     model, shot, adapter, looks = toys(name), Shot(name, steps=1, negative_words=9), adapters(name), []
-    plain, real = sample(model, shot), ssg_adapter.look
-    monkeypatch.setattr(ssg_adapter, "look", lambda module, block, q, *rest: looks.append((block, q.shape[1])) or real(module, block, q, *rest))
+    plain, real = sample(model, shot), ssg_adapter.branch_attention
+    monkeypatch.setattr(
+        ssg_adapter,
+        "branch_attention",
+        lambda module, block, q, *rest: looks.append((block, q.shape[1])) or real(module, block, q, *rest),
+    )
     result = sample(apply(model, adapter, Guide(IMAGE)), shot)
     assert torch.isfinite(result).all()
     assert not torch.equal(plain, result)
@@ -185,16 +221,18 @@ def test_every_variant_whose_width_fits(toys, adapters, name, monkeypatch):
 
 # ---- where and when it acts
 
+
 def added(model, adapter, guide, shot):
-    """What the branch adds to the attention of the adapter's first block at the first step, [rows, frames, height, width, channels], and the rows."""
+    """What the branch adds to the attention of the adapter's first block at the first step, [rows, frames, height,
+    width, channels], and the rows."""
     seen = {}
 
-    def before(call, run):
-        seen.setdefault("before", run(call))
-        return run(call)
+    def before(call, proceed):
+        seen.setdefault("before", proceed(call))
+        return proceed(call)
 
-    def after(call, run):
-        out = run(call)
+    def after(call, proceed):
+        out = proceed(call)
         if call.site.block == adapter.model.spec.blocks[0] and "after" not in seen:
             seen.update(after=out, call=call)
         elif call.site.block < adapter.model.spec.blocks[0]:
@@ -205,9 +243,9 @@ def added(model, adapter, guide, shot):
     inner = edit_attention(model, "before", before, **sites)
     sample(edit_attention(apply(inner, adapter, guide), "after", after, **sites), shot)
     call, layout = seen["call"], seen["call"].forward.layout
-    difference = (seen["after"] - seen["before"])
-    video = difference[:, call.before:difference.shape[1] - call.after]
-    assert not difference[:, :call.before].any(), "text and reference tokens do not look"
+    difference = seen["after"] - seen["before"]
+    video = difference[:, call.before : difference.shape[1] - call.after]
+    assert not difference[:, : call.before].any(), "text and reference tokens do not look"
     return video.unflatten(1, (layout.frames, layout.height, layout.width)), call.forward.rows
 
 
@@ -238,7 +276,7 @@ def test_a_mask_per_frame(toys, adapters, count):
 @pytest.mark.parametrize("count", [1, 9, 33])
 def test_context_windows_take_their_part(toys, adapters, causal, count, monkeypatch):
     mask = (torch.arange(count) / max(count - 1, 1)).view(-1, 1, 1).expand(-1, 4, 4)
-    features, real, seen = IMAGE + torch.arange(count).view(-1, 1, 1), ssg_adapter.seen, {}
+    features, real, seen = IMAGE + torch.arange(count).view(-1, 1, 1), ssg_adapter.prompt_and_weights, {}
 
     def watch(module, guide, call):
         prompt, weight = real(module, guide, call)
@@ -246,7 +284,7 @@ def test_context_windows_take_their_part(toys, adapters, causal, count, monkeypa
         assert len(prompt.tokens) == len(weight)
         return prompt, weight
 
-    monkeypatch.setattr(ssg_adapter, "seen", watch)
+    monkeypatch.setattr(ssg_adapter, "prompt_and_weights", watch)
     model = windows(toys("wan-t2v"), causal_window_fix=causal)
     result = sample(apply(model, adapters(), Guide(features, mask)), Shot("wan-t2v", steps=1))
     assert torch.isfinite(result).all()
@@ -293,7 +331,10 @@ def test_conditional_leaves_the_negative_pass_alone(toys, adapters, name, split,
     model, shot, adapter = toys(name), Shot(name, steps=1, batch=batch), adapters(name)
     if split:
         monkeypatch.setattr(comfy.samplers, "can_concat_cond", lambda a, b: a is b)
-    plain, only, both = (outputs_of(m, shot) for m in (model, apply(model, adapter, Guide(IMAGE, passes="conditional")), apply(model, adapter, Guide(IMAGE))))
+    plain, only, both = (
+        outputs_of(m, shot)
+        for m in (model, apply(model, adapter, Guide(IMAGE, passes="conditional")), apply(model, adapter, Guide(IMAGE)))
+    )
     assert torch.equal(plain[1], only[1])
     assert not torch.allclose(plain[0], only[0], **NEAR)
     torch.testing.assert_close(only[0], both[0], **NEAR)
@@ -312,9 +353,9 @@ def test_batched_and_split_cfg_agree(toys, adapters, name, passes, monkeypatch):
 def test_start_and_end(toys, adapters):
     model, shot, adapter, steps = toys("wan-t2v"), Shot("wan-t2v", steps=8), adapters(), []
 
-    def watch(call, run):
+    def watch(call, proceed):
         steps.append(call.forward.step)
-        return run(call)
+        return proceed(call)
 
     plain = sample(model, shot)
     assert torch.equal(plain, sample(apply(model, adapter, Guide(IMAGE, interval=Interval(0.5, 0.5))), shot))
@@ -327,6 +368,7 @@ def test_start_and_end(toys, adapters):
 
 
 # ---- beside others
+
 
 @pytest.mark.parametrize("name", STRAIGHT)
 def test_it_stacks_with_windows_in_both_orders(toys, adapters, name):
@@ -341,25 +383,42 @@ def test_it_stacks_with_windows_in_both_orders(toys, adapters, name):
 def test_it_stacks_with_video_as_prompt_in_both_orders(toys, adapters, tmp_path):
     import comfy.sample
 
+    from semantic_video.harness.toy import write_toy_expert
     from semantic_video.host.reference import carrying
     from semantic_video.kernels.video_prompt import IMAGE as VAP_IMAGE
     from semantic_video.kernels.video_prompt import LATENT, TEXT
     from semantic_video.patches.video_prompt import VideoPrompt
-    from semantic_video.patches.video_prompt import apply as follow
+    from semantic_video.patches.video_prompt import apply as with_video_prompt
     from semantic_video.patches.video_prompt_expert import load_expert
-    from semantic_video.tests.harness.toy import write_toy_expert
+
     model, adapter, guide = toys("wan-i2v-clip"), adapters("wan-i2v-clip"), Guide(IMAGE)
-    expert, shot = load_expert(write_toy_expert(tmp_path / "expert.safetensors"), {"dtype": torch.float32}), Shot("wan-i2v-clip", steps=2)
+    expert, shot = (
+        load_expert(write_toy_expert(tmp_path / "expert.safetensors"), {"dtype": torch.float32}),
+        Shot("wan-i2v-clip", steps=2),
+    )
 
     def run(of):
-        reference = {LATENT: seeded(1, 36, 5, 4, 4, seed=40)}, {TEXT: seeded(1, 6, 32, seed=41), VAP_IMAGE: seeded(1, 5, 1280, seed=42)}
+        reference = (
+            {LATENT: seeded(1, 36, 5, 4, 4, seed=40)},
+            {TEXT: seeded(1, 6, 32, seed=41), VAP_IMAGE: seeded(1, 5, 1280, seed=42)},
+        )
         noise = seeded(1, 16, 9, 4, 4)
-        return comfy.sample.sample(of, noise, 2, 3.0, "euler", "simple", *(carrying(conditioning(shot, 7, seed), *reference) for seed in (20, 21)),
-                                   torch.zeros_like(noise), seed=1, disable_pbar=True)
+        return comfy.sample.sample(
+            of,
+            noise,
+            2,
+            3.0,
+            "euler",
+            "simple",
+            *(carrying(conditioning(shot, 7, seed), *reference) for seed in (20, 21)),
+            torch.zeros_like(noise),
+            seed=1,
+            disable_pbar=True,
+        )
 
-    result = run(follow(apply(model, adapter, guide), expert, VideoPrompt()))
-    assert torch.equal(result, run(apply(follow(model, expert, VideoPrompt()), adapter, guide)))
-    for alone in (follow(model, expert, VideoPrompt()), apply(model, adapter, guide)):
+    result = run(with_video_prompt(apply(model, adapter, guide), expert, VideoPrompt()))
+    assert torch.equal(result, run(apply(with_video_prompt(model, expert, VideoPrompt()), adapter, guide)))
+    for alone in (with_video_prompt(model, expert, VideoPrompt()), apply(model, adapter, guide)):
         assert not torch.allclose(result, run(alone), rtol=1e-2, atol=1e-2)
 
 
@@ -386,11 +445,16 @@ def test_applied_twice_the_later_acts(toys, adapters):
 
 # ---- weights
 
+
 @pytest.mark.parametrize("name", ["wan-t2v", "hunyuan-t2v"])
 def test_mixed_dtypes_and_fp8(toys, adapters, name):
     shot, full = Shot(name, steps=1), sample(apply(toys(name), adapters(name), Guide(IMAGE)), Shot(name, steps=1))
-    for model, adapter, bound in (({"dtype": torch.bfloat16}, None, 0.1), ({}, torch.bfloat16, 0.02), ({}, torch.float8_e4m3fn, 0.2),
-                                  ({"dtype": torch.float8_e4m3fn}, torch.float8_e5m2, 1.0)):
+    for model, adapter, bound in (
+        ({"dtype": torch.bfloat16}, None, 0.1),
+        ({}, torch.bfloat16, 0.02),
+        ({}, torch.float8_e4m3fn, 0.2),
+        ({"dtype": torch.float8_e4m3fn}, torch.float8_e5m2, 1.0),
+    ):
         loaded = adapters(name, dtype=adapter)
         assert next(loaded.model.parameters()).dtype == (adapter or torch.float32)
         result = sample(apply(toys(name, **model), loaded, Guide(IMAGE)), shot)
@@ -402,7 +466,10 @@ def test_the_host_loads_and_clones_the_adapter(toys, adapters):
     adapter = adapters()
     patched = apply(toys("wan-t2v"), adapter, Guide(IMAGE)).clone().clone()
     sample(patched, Shot("wan-t2v", steps=1))
-    assert any(loaded.model is not None and loaded.model.model is adapter.model for loaded in comfy.model_management.current_loaded_models)
+    assert any(
+        loaded.model is not None and loaded.model.model is adapter.model
+        for loaded in comfy.model_management.current_loaded_models
+    )
     assert adapter.model_size() == sum(t.numel() * t.element_size() for t in adapter.model.state_dict().values())
 
 
@@ -417,26 +484,37 @@ def test_files_that_are_no_adapter_are_refused(tmp_path, adapters):
     save_file(weights, tmp_path / "wide.safetensors", metadata | {"width": "64"})
     save_file({k: v for k, v in weights.items() if "gate" not in k}, tmp_path / "part.safetensors", metadata)
     save_file({}, tmp_path / "empty.safetensors", metadata)
-    for name, message in (("cut.safetensors", r"cut\.safetensors: damaged or incomplete"), ("noise.safetensors", "damaged or incomplete"),
-                          ("adapter.pt", r"not a \.safetensors file"), ("missing.safetensors", "no such file"),
-                          ("lora.safetensors", r"lora\.safetensors: is no SSG Adapter: its metadata gives the format as None"),
-                          ("newer.safetensors", "version 2; this pack reads 1. Update the pack"),
-                          ("wide.safetensors", r"wide\.safetensors: .* tensors do not fit"),
-                          ("part.safetensors", "2 tensors do not fit, first 'branches.0.gate'"),
-                          ("empty.safetensors", "tensors do not fit")):
+    for name, message in (
+        ("cut.safetensors", r"cut\.safetensors: damaged or incomplete"),
+        ("noise.safetensors", "damaged or incomplete"),
+        ("adapter.pt", r"not a \.safetensors file"),
+        ("missing.safetensors", "no such file"),
+        ("lora.safetensors", r"lora\.safetensors: is no SSG Adapter: its metadata gives the format as None"),
+        ("newer.safetensors", "version 2; this pack reads 1. Update the pack"),
+        ("wide.safetensors", r"wide\.safetensors: .* tensors do not fit"),
+        ("part.safetensors", "2 tensors do not fit, first 'branches.0.gate'"),
+        ("empty.safetensors", "tensors do not fit"),
+    ):
         with pytest.raises(ValueError, match=message):
             load_adapter(tmp_path / name)
 
 
 # ---- what does not fit is refused before the first step
 
+
 def test_models_that_do_not_fit(toys, adapters, tmp_path, monkeypatch):
-    for name, adapter, message in (("hunyuan-t2v", "wan-t2v", "adapter: made for Wan, this model is HunyuanVideo"),
-                                   ("wan-t2v", "hunyuan-t2v", "adapter: made for HunyuanVideo, this model is Wan"),
-                                   ("wan-t2v", partial(adapters, width=96), "of width 96 with 2 heads, this model has 48 with 2"),
-                                   ("wan-t2v", partial(adapters, heads=3), "of width 48 with 3 heads, this model has 48 with 2"),
-                                   ("wan-t2v", partial(adapters, blocks=(0, 4)), "has a branch for block 4, this model has 4 blocks"),
-                                   ("hunyuan-t2v", partial(adapters, "hunyuan-t2v", blocks=(5,)), "has a branch for block 5, this model has 5 blocks")):
+    for name, adapter, message in (
+        ("hunyuan-t2v", "wan-t2v", "adapter: made for Wan, this model is HunyuanVideo"),
+        ("wan-t2v", "hunyuan-t2v", "adapter: made for HunyuanVideo, this model is Wan"),
+        ("wan-t2v", partial(adapters, width=96), "of width 96 with 2 heads, this model has 48 with 2"),
+        ("wan-t2v", partial(adapters, heads=3), "of width 48 with 3 heads, this model has 48 with 2"),
+        ("wan-t2v", partial(adapters, blocks=(0, 4)), "has a branch for block 4, this model has 4 blocks"),
+        (
+            "hunyuan-t2v",
+            partial(adapters, "hunyuan-t2v", blocks=(5,)),
+            "has a branch for block 5, this model has 5 blocks",
+        ),
+    ):
         with pytest.raises(ValueError, match=message):
             apply(toys(name), adapters(adapter) if isinstance(adapter, str) else adapter(), Guide(IMAGE))
 
@@ -445,28 +523,43 @@ def test_inputs_that_do_not_fit(toys, adapters):
     model, adapter = toys("wan-t2v"), adapters()
     bad = IMAGE.clone()
     bad[0, 3, 3] = float("nan")
-    for features, message in ((seeded(1, 13, 24), "clip_vision_output: features of shape .* CLIP of width 20. Encode the image with the CLIP"),
-                              (seeded(1, 17, 20), "clip_vision_output: 17 tokens per image; this adapter was trained with 3 x 4 patches"),
-                              (bad, "clip_vision_output: features are NaN or infinite")):
+    for features, message in (
+        (
+            seeded(1, 13, 24),
+            "clip_vision_output: features of shape .* CLIP of width 20. Encode the image with the CLIP",
+        ),
+        (seeded(1, 17, 20), "clip_vision_output: 17 tokens per image; this adapter was trained with 3 x 4 patches"),
+        (bad, "clip_vision_output: features are NaN or infinite"),
+    ):
         with pytest.raises(ValueError, match=message):
             apply(model, adapter, Guide(features))
-    for changes, message in ((dict(mask=torch.full((1, 4, 4), float("nan"))), "mask: shape .* NaN"), (dict(mask=torch.zeros(0, 4, 4)), "mask: shape"),
-                             (dict(mask=torch.zeros(4, 4)), "mask: shape"), (dict(strength=-1.0), "strength -1.0"), (dict(strength=2.5), "strength 2.5"),
-                             (dict(passes="negative"), "passes 'negative'")):
+    for changes, message in (
+        (dict(mask=torch.full((1, 4, 4), float("nan"))), "mask: shape .* NaN"),
+        (dict(mask=torch.zeros(0, 4, 4)), "mask: shape"),
+        (dict(mask=torch.zeros(4, 4)), "mask: shape"),
+        (dict(strength=-1.0), "strength -1.0"),
+        (dict(strength=2.5), "strength 2.5"),
+        (dict(passes="negative"), "passes 'negative'"),
+    ):
         with pytest.raises(ValueError, match=message):
             Guide(IMAGE, **changes)
     stepped = []
-    for guide, message in ((Guide(IMAGE, torch.ones(5, 4, 4)), r"mask: 5 for a clip of 9 latent frames. Give 1 for all frames, 9 .* or 33"),
-                           (Guide(IMAGE.repeat(2, 1, 1)), "clip_vision_output: 2 for a clip of 9 latent frames")):
+    for guide, message in (
+        (
+            Guide(IMAGE, torch.ones(5, 4, 4)),
+            r"mask: 5 for a video of 9 latent frames. Give 1 for all frames, 9 .* or 33",
+        ),
+        (Guide(IMAGE.repeat(2, 1, 1)), "clip_vision_output: 2 for a clip of 9 latent frames"),
+    ):
         for of in (model, windows(model)):
             with pytest.raises(ValueError, match=message):
                 sample(apply(of, adapter, guide), Shot("wan-t2v"), stepped.append)
     assert not stepped
 
 
-def test_spread():
+def test_per_latent_frame():
     for count, clip, expected in ((1, 5, [0]), (5, 5, [0, 1, 2, 3, 4]), (17, 5, [0, 4, 8, 12, 16]), (1, 1, [0])):
-        assert spread("mask", torch.arange(count), clip).tolist() == expected
+        assert per_latent_frame("mask", torch.arange(count), clip).tolist() == expected
 
 
 # ---- without an adapter: the image branch of Wan 2.1 I2V
@@ -477,11 +570,23 @@ PICTURE = seeded(1, 5, 1280, seed=50)
 def with_picture(model, shot, picture):
     """The host alone, with another picture in its conditioning."""
     import comfy.sample
+
     conds = [conditioning(shot, shot.words, 20), conditioning(shot, shot.negative_words, 21)]
     for cond in conds:
         cond[0][1]["clip_vision_output"] = clip_vision(penultimate_hidden_states=picture)
     noise = seeded(shot.batch, 16, shot.frames, shot.height, shot.width, seed=shot.seed)
-    return comfy.sample.sample(model, noise, shot.steps, shot.cfg, "euler", "simple", *conds, torch.zeros_like(noise), seed=1, disable_pbar=True)
+    return comfy.sample.sample(
+        model,
+        noise,
+        shot.steps,
+        shot.cfg,
+        "euler",
+        "simple",
+        *conds,
+        torch.zeros_like(noise),
+        seed=1,
+        disable_pbar=True,
+    )
 
 
 @pytest.mark.parametrize("name", ["wan-i2v-clip", "wan-camera"])
@@ -515,7 +620,11 @@ def test_the_image_branch_beside_windows_and_an_adapter(toys, adapters):
     assert torch.equal(result, sample(apply(swin(model, config), None, Guide(PICTURE)), shot))
     careless = apply(model, None, Guide(PICTURE, strength=0.5))
     expected = sample(careless, shot)
-    careless.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "a careless copy", careless.get_wrappers(WrappersMP.DIFFUSION_MODEL, "semantic_video")[0])
+    careless.add_wrapper_with_key(
+        WrappersMP.DIFFUSION_MODEL,
+        "a careless copy",
+        careless.get_wrappers(WrappersMP.DIFFUSION_MODEL, "semantic_video")[0],
+    )
     assert torch.equal(expected, sample(careless, shot)), "blended once"
     long = windows(model)
     assert not torch.equal(sample(long, shot), sample(apply(long, None, Guide(PICTURE)), shot))
@@ -523,24 +632,44 @@ def test_the_image_branch_beside_windows_and_an_adapter(toys, adapters):
 
 def test_models_without_an_image_branch_are_refused(toys):
     for name in ("wan-t2v", "wan-i2v", "wan-5b", "hunyuan-t2v", "hunyuan-1.5"):
-        with pytest.raises(ValueError, match="has no image branch that takes CLIP features .* Load Wan 2.1 I2V, or connect an SSG Adapter"):
+        with pytest.raises(
+            ValueError,
+            match="has no image branch that takes CLIP features .* Load Wan 2.1 I2V, or connect an SSG Adapter",
+        ):
             apply(toys(name), None, Guide(PICTURE))
     model, stepped = toys("wan-i2v-clip"), []
-    for guide, message in ((Guide(PICTURE, torch.ones(1, 4, 4)), "mask: needs an SSG Adapter"), (Guide(PICTURE / 0), "NaN or infinite"),
-                           (Guide(seeded(1, 257, 1024)), "takes those of one image, of width 1280. Use clip_vision_h"),
-                           (Guide(PICTURE.repeat(2, 1, 1)), "takes those of one image")):
+    for guide, message in (
+        (Guide(PICTURE, torch.ones(1, 4, 4)), "mask: needs an SSG Adapter"),
+        (Guide(PICTURE / 0), "NaN or infinite"),
+        (Guide(seeded(1, 257, 1024)), "takes those of one image, of width 1280. Use clip_vision_h"),
+        (Guide(PICTURE.repeat(2, 1, 1)), "takes those of one image"),
+    ):
         with pytest.raises(ValueError, match=message):
             apply(model, None, guide)
     with pytest.raises(ValueError, match="clip_vision_output: 7 tokens, the start image has 5"):
         sample(apply(model, None, Guide(seeded(1, 7, 1280))), Shot("wan-i2v-clip"), stepped.append)
     import comfy.sample
+
     bare, noise = [[seeded(1, 7, 32), {}]], seeded(1, 16, 3, 4, 4)
     with pytest.raises(ValueError, match="no conditioning carries CLIP features of a start image"):
-        comfy.sample.sample(apply(model, None, Guide(PICTURE)), noise, 1, 1.0, "euler", "simple", bare, bare, noise, seed=1, disable_pbar=True)
+        comfy.sample.sample(
+            apply(model, None, Guide(PICTURE)),
+            noise,
+            1,
+            1.0,
+            "euler",
+            "simple",
+            bare,
+            bare,
+            noise,
+            seed=1,
+            disable_pbar=True,
+        )
     assert not stepped
 
 
 # ---- nodes
+
 
 @pytest.mark.parametrize("node", [SSGAdapterLoaderNode, SSGAdapterApplyNode])
 def test_every_widget_says_what_it_does(node):
@@ -552,7 +681,12 @@ def test_every_widget_says_what_it_does(node):
 
 
 def test_the_node_takes_any_mask(toys, adapters):
-    model, shot, adapter, image = toys("wan-t2v"), Shot("wan-t2v", steps=1), adapters(), clip_vision(penultimate_hidden_states=IMAGE)
+    model, shot, adapter, image = (
+        toys("wan-t2v"),
+        Shot("wan-t2v", steps=1),
+        adapters(),
+        clip_vision(penultimate_hidden_states=IMAGE),
+    )
     expected = sample(apply(model, adapter, Guide(IMAGE, 0.5 * torch.ones(1, 16, 16))), shot)
     for shape in ((16, 16), (1, 16, 16), (1, 1, 16, 16), (1, 4320, 7680)):
         result = SSGAdapterApplyNode.execute(model, image, adapter=adapter, mask=0.5 * torch.ones(shape)).args[0]
@@ -570,6 +704,7 @@ def test_a_whole_file_of_another_size_is_read(tmp_path):
     assert loaded.model.spec == spec
     assert next(loaded.model.parameters()).dtype == torch.float16
     import comfy.sd
+
     model = comfy.sd.load_diffusion_model(str(write_toy("wan-t2v", tmp_path / "toy.safetensors")))
     shot = Shot("wan-t2v", steps=1)
     assert torch.equal(sample(apply(model, loaded, Guide(seeded(1, 577, 1024))), shot), sample(model, shot))

@@ -1,4 +1,6 @@
-"""Training an SSG Adapter: what is trained is what is sampled, on Wan and Hunyuan; only the adapter learns; what stops it, and what it survives."""
+"""Training an SSG Adapter: what is trained is what is sampled, on Wan and Hunyuan; only the adapter learns; what stops
+it, and what it survives."""
+
 import json
 from dataclasses import replace
 from random import Random
@@ -10,16 +12,26 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from semantic_video.host import loop
+from semantic_video.harness.sampling import Shot, conditioning, sample, seeded
+from semantic_video.harness.toy import STRAIGHT, TOYS, randomize, write_toy_adapter
 from semantic_video.host.families import family_of
-from semantic_video.host.loop import Plan
-from semantic_video.host.training import checkpointed, conds_of, copying_norms, denoised, differentiable, joined, load_frozen, own_copy
-from semantic_video.kernels.ssg_adapter import Spec, SSGAdapter
+from semantic_video.host.frozen_model import (
+    cat_conds,
+    checkpointed,
+    conds_of,
+    copying_norms,
+    denoised,
+    differentiable,
+    load_frozen,
+    own_copy,
+)
+from semantic_video.kernels.ssg_adapter import SSGAdapter
+from semantic_video.kernels.ssg_spec import Spec
 from semantic_video.patches.ssg_adapter import Guide, apply, load_adapter
-from semantic_video.patches.ssg_trainer import Settings, save_adapter, train_adapter
-from semantic_video.patches.ssg_training import Batch, follow, losses, option_of, spec_for
-from semantic_video.tests.harness.sampling import Shot, conditioning, sample, seeded
-from semantic_video.tests.harness.toy import STRAIGHT, TOYS, randomize, write_toy_adapter
+from semantic_video.training import loop
+from semantic_video.training.loop import Plan
+from semantic_video.training.ssg_adapter import Batch, losses, option_of, spec_for, with_adapter
+from semantic_video.training.ssg_trainer import Settings, save_adapter, train_adapter
 
 SMALL = {"clip_width": 20, "grid": (3, 3), "token_width": 10}
 TOYS_TRAINED = (*STRAIGHT, "wan-i2v", "wan-5b", "hunyuan-i2v")
@@ -38,8 +50,9 @@ def batch_of(model, shot, count=2, scale=1.0):
     x0 = scale * seeded(count, TOYS[shot.toy].channels, shot.frames, shot.height, shot.width, seed=40)
 
     def conds(i):
-        (text, extra), = conditioning(shot, shot.words + (i == count - 1), 50 + i)
+        ((text, extra),) = conditioning(shot, shot.words + (i == count - 1), 50 + i)
         return conds_of(model, x0[:1], text, extra)
+
     each = [conds(i) for i in range(count)]
     return Batch(x0, each, each[-1:] * count, seeded(count, 10, 20, seed=41))
 
@@ -57,13 +70,13 @@ def test_a_training_forward_is_what_ssg_adapter_apply_gives_in_the_sampler(toys,
         load_frozen(mine)
         module = SSGAdapter(Spec.read(safe_open(path, "pt").metadata()))
         module.load_state_dict(load_file(path))
-        (text, extra), = conditioning(shot, shot.words, 20)
+        ((text, extra),) = conditioning(shot, shot.words, 20)
         sampling = mine.get_model_object("model_sampling")
         noise = seeded(1, *expected.shape[1:], seed=shot.seed)
         sigma = sampling.sigma_max.view(1)
         x = sampling.noise_scaling(sigma, noise, torch.zeros_like(noise))
-        conds = joined([conds_of(mine, noise, text, extra)], x.device)
-        found = denoised(follow(mine, module), x, sigma, conds, option_of(features))
+        conds = cat_conds([conds_of(mine, noise, text, extra)], x.device)
+        found = denoised(with_adapter(mine, module), x, sigma, conds, option_of(features))
         assert found.requires_grad
     torch.testing.assert_close(mine.model.process_latent_out(found.detach()), expected, rtol=1e-4, atol=1e-4)
 
@@ -81,7 +94,9 @@ def test_gradients_are_the_same_with_checkpointed_blocks_and_reach_the_adapter_a
         blocks = family_of(model).block_modules(model.model.diffusion_model)
         for twice in ([], blocks):
             with copying_norms(blocks), checkpointed(twice):
-                losses(follow(model, module), lambda rng: batch_of(model, shot), Random(0), None)["loss"].backward()
+                losses(with_adapter(model, module), lambda rng: batch_of(model, shot), Random(0), None)[
+                    "loss"
+                ].backward()
             gradients.append({key: value.grad.clone() for key, value in module.named_parameters()})
             module.zero_grad()
         assert not any("forward" in vars(block) or block._forward_pre_hooks for block in blocks)
@@ -93,7 +108,9 @@ def test_gradients_are_the_same_with_checkpointed_blocks_and_reach_the_adapter_a
 
 
 def plan_of(tmp_path, **changes):
-    return Plan(**{"name": "toy", "cache": tmp_path, "steps": 20, "batch": 2, "rate": 2e-2, "warmup": 1, "ema": 0.5} | changes)
+    return Plan(
+        **{"name": "toy", "cache": tmp_path, "steps": 20, "batch": 2, "rate": 2e-2, "warmup": 1, "ema": 0.5} | changes
+    )
 
 
 FP32 = Settings(dtype=None)
@@ -105,13 +122,21 @@ def start(model, tmp_path, settings=FP32, **changes):
 
     def export(weights, state):
         save_adapter(weights, spec, path, {"steps": str(state.step)})
-    return train_adapter(model, spec, lambda rng: batch_of(model, shot, scale=0.1), plan_of(tmp_path, **changes), export, settings)[1], path
+
+    return train_adapter(
+        model, spec, lambda rng: batch_of(model, shot, scale=0.1), plan_of(tmp_path, **changes), export, settings
+    )[1], path
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(dtype=None, checkpointing=False)], ids=["bf16, checkpointed", "fp32, plain"])
+@pytest.mark.parametrize(
+    "settings", [Settings(), Settings(dtype=None, checkpointing=False)], ids=["bf16, checkpointed", "fp32, plain"]
+)
 def test_the_loss_falls_the_model_stays_and_the_loader_reads_the_file(toys, tmp_path, settings):
     model = toys("wan-t2v")
-    before, plain = {key: value.clone() for key, value in model.model.state_dict().items()}, sample(model, Shot("wan-t2v"))
+    before, plain = (
+        {key: value.clone() for key, value in model.model.state_dict().items()},
+        sample(model, Shot("wan-t2v")),
+    )
     state, path = start(model, tmp_path, settings)
     curve = [value for _, value in state.curves["loss"]]
     assert state.step == 20 and curve[-1] < curve[0]
@@ -143,6 +168,7 @@ def test_an_interruption_leaves_the_last_checkpoint(toys, tmp_path, monkeypatch)
     def interrupted():
         if path.exists() and step() == 7:
             raise comfy.model_management.InterruptProcessingException
+
     with monkeypatch.context() as patch, pytest.raises(comfy.model_management.InterruptProcessingException):
         patch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", interrupted)
         start(toys("wan-t2v"), tmp_path, checkpoint_minutes=0.0)
@@ -152,7 +178,8 @@ def test_an_interruption_leaves_the_last_checkpoint(toys, tmp_path, monkeypatch)
 
 
 def test_training_stops_when_validation_gets_no_better_and_keeps_the_best(toys, tmp_path, monkeypatch):
-    from semantic_video.patches import ssg_trainer
+    from semantic_video.training import ssg_trainer
+
     values = iter([3.0, 2.0, 2.5, 2.1, 1.0])
     monkeypatch.setattr(ssg_trainer, "validation", lambda *_: next(values))
     state, path = start(toys("wan-t2v"), tmp_path, Settings(validate=lambda rng: None, every=2, patience=2, dtype=None))
@@ -168,10 +195,13 @@ def test_validation_is_of_the_averaged_weights_and_always_the_same(toys, tmp_pat
     assert len(curve) == 4 and len(set(curve)) == 1
 
 
-@pytest.mark.parametrize(("name", "changes", "message"), [
-    ("wan-vace", {}, "model: VACE cannot be trained on"),
-    ("wan-t2v", {"blocks": (0, 4)}, "blocks 0, 4: this model has 4. Use 0 to 3"),
-])
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("wan-vace", {}, "model: VACE cannot be trained on"),
+        ("wan-t2v", {"blocks": (0, 4)}, "blocks 0, 4: this model has 4. Use 0 to 3"),
+    ],
+)
 def test_models_and_blocks_that_cannot_be(toys, name, changes, message):
     with pytest.raises(ValueError, match=message):
         spec_of(toys(name), **changes)

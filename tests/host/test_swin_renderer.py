@@ -1,20 +1,21 @@
 """Swin Renderer on real models: what is windowed, what is left alone, and what it stacks with."""
+
 import logging
 
 import pytest
 import torch
 
-from semantic_video.host.attention import edit_attention
+from semantic_video.harness.sampling import Shot, sample
+from semantic_video.harness.toy import STRAIGHT, TOYS
+from semantic_video.host.editing import edit_attention
 from semantic_video.host.schedule import Interval
 from semantic_video.patches.swin_renderer import SwinRenderer, apply
-from semantic_video.tests.harness.sampling import Shot, sample
-from semantic_video.tests.harness.toy import STRAIGHT, TOYS
 from semantic_video.tests.host.test_editing import foreign, windows
 
 WINDOWS = SwinRenderer(window=4)
 
 
-def masked_windows(call, run, window, anchors=(), shift=True):
+def masked_windows(call, proceed, window, anchors=(), shift=True):
     """The same through the host's attention with the mask written out: the naive reference."""
     frames, before, after = call.forward.layout.frames, call.before, call.after
     area = (call.q.shape[1] - before - after) // frames
@@ -23,18 +24,20 @@ def masked_windows(call, run, window, anchors=(), shift=True):
     if cuts[-1] - cuts[-2] < window / 2 and len(cuts) > 2:
         cuts.pop(-2)
     allowed = torch.ones(call.q.shape[1], call.k.shape[1], dtype=torch.bool)
-    video = allowed[before:before + frames * area, before:before + frames * area]
+    video = allowed[before : before + frames * area, before : before + frames * area]
     video[:] = False
     for first, last in zip(cuts, cuts[1:]):
-        video[first * area:last * area, first * area:last * area] = True
+        video[first * area : last * area, first * area : last * area] = True
     for anchor in anchors:
-        video[:, anchor * area:(anchor + 1) * area] = True
+        video[:, anchor * area : (anchor + 1) * area] = True
     mask = torch.zeros(allowed.shape).masked_fill(~allowed, -torch.inf)[None, None].to(call.q.dtype)
-    return run(call.replace(mask=mask if call.mask is None else mask + call.mask))
+    return proceed(call.replace(mask=mask if call.mask is None else mask + call.mask))
 
 
 def reference(model, **options):
-    return edit_attention(model, "reference", lambda call, run: masked_windows(call, run, **options), sites=("self", "joint"))
+    return edit_attention(
+        model, "reference", lambda call, proceed: masked_windows(call, proceed, **options), sites=("self", "joint")
+    )
 
 
 @pytest.mark.parametrize("name", TOYS)
@@ -42,7 +45,9 @@ def test_windows_are_masked_attention(toys, name):
     model, shot = toys(name), Shot(name)
     expected, got = sample(reference(model, window=4), shot), sample(apply(model, WINDOWS), shot)
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
-    assert not torch.allclose(expected, sample(model, shot), rtol=1e-2, atol=1e-2), "the windows must matter for this test to mean anything"
+    assert not torch.allclose(expected, sample(model, shot), rtol=1e-2, atol=1e-2), (
+        "the windows must matter for this test to mean anything"
+    )
 
 
 @pytest.mark.parametrize("name", STRAIGHT)
@@ -56,16 +61,22 @@ def test_anchors_and_no_shift(toys, name):
 def test_rotating_anchors_move_with_the_step(toys):
     model, shot = toys("wan-t2v"), Shot("wan-t2v")
 
-    def rotating(call, run):
-        return masked_windows(call, run, 4, anchors=range(call.forward.step % 3, 9, 3))
+    def rotating(call, proceed):
+        return masked_windows(call, proceed, 4, anchors=range(call.forward.step % 3, 9, 3))
 
     expected = sample(edit_attention(model, "reference", rotating, sites=("self",)), shot)
-    torch.testing.assert_close(sample(apply(model, SwinRenderer(window=4, anchors="rotating", anchor_interval=3)), shot), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        sample(apply(model, SwinRenderer(window=4, anchors="rotating", anchor_interval=3)), shot),
+        expected,
+        rtol=1e-3,
+        atol=1e-4,
+    )
 
 
 def test_hunyuan_1_mask_of_padded_text(toys, monkeypatch):
     """HunyuanVideo 1 passes an additive mask over its text; windows keep their columns of it."""
-    import semantic_video.tests.harness.sampling as sampling
+    import semantic_video.harness.sampling as sampling
+
     plain = sampling.conditioning
 
     def padded(shot, words, seed):
@@ -74,7 +85,10 @@ def test_hunyuan_1_mask_of_padded_text(toys, monkeypatch):
         mask[:, -2:] = 0
         return [[tensor, extra | {"attention_mask": mask}]]
 
-    model, shot = toys("hunyuan-t2v"), Shot("hunyuan-t2v", negative_words=9)  # the host takes such masks one prompt at a time
+    model, shot = (
+        toys("hunyuan-t2v"),
+        Shot("hunyuan-t2v", negative_words=9),
+    )  # the host takes such masks one prompt at a time
     unmasked = sample(apply(model, WINDOWS), shot)
     monkeypatch.setattr(sampling, "conditioning", padded)
     expected, got = sample(reference(model, window=4), shot), sample(apply(model, WINDOWS), shot)
@@ -87,8 +101,13 @@ def test_what_leaves_the_host_s_path_bit_for_bit(toys, name):
     model, shot = toys(name), Shot(name)
     plain = sample(model, shot)
     blocks = "0-4" if name == "hunyuan-t2v" or name == "hunyuan-i2v" else "0-3"
-    for config in (SwinRenderer(window=4, strength=0.0), SwinRenderer(window=10), SwinRenderer(window=9, shift=False),
-                   SwinRenderer(window=4, dense_blocks=blocks), SwinRenderer(window=4, interval=Interval(0.99, 1.0))):
+    for config in (
+        SwinRenderer(window=4, strength=0.0),
+        SwinRenderer(window=10),
+        SwinRenderer(window=9, shift=False),
+        SwinRenderer(window=4, dense_blocks=blocks),
+        SwinRenderer(window=4, interval=Interval(0.99, 1.0)),
+    ):
         assert torch.equal(plain, sample(apply(model, config), shot)), config
     assert apply(model, SwinRenderer(strength=0.0)) is model
 
@@ -101,10 +120,10 @@ def test_strength_blends_and_dense_blocks_hold(toys):
     assert not torch.equal(full, sample(apply(model, SwinRenderer(window=4, dense_blocks="1")), shot))
 
 
-def scaled(call, run):
+def scaled(call, proceed):
     """Another technique: louder attention where it is certain, read from whole queries and keys."""
     assert call.q.shape[1] == call.forward.layout.tokens + (call.before - call.forward.layout.before)
-    return run(call.replace(q=call.q * 1.3))
+    return proceed(call.replace(q=call.q * 1.3))
 
 
 @pytest.mark.parametrize("name", STRAIGHT)
@@ -124,7 +143,12 @@ def test_a_foreign_override_attends_within_the_windows(toys, name, foreign_first
     both = model.clone() if foreign_first else apply(model, WINDOWS)
     both.model_options["transformer_options"]["optimized_attention_override"] = foreign(1.5, log)
     both = apply(both, WINDOWS) if foreign_first else both
-    expected = edit_attention(apply(model, WINDOWS), "louder", lambda call, run: 1.5 * run(call), sites=("self", "text", "image", "joint"))
+    expected = edit_attention(
+        apply(model, WINDOWS),
+        "louder",
+        lambda call, proceed: 1.5 * proceed(call),
+        sites=("self", "text", "image", "joint"),
+    )
     got = sample(both, shot)
     assert log
     if "hunyuan" not in name:  # there the foreign override also meets the token refiner
@@ -133,21 +157,31 @@ def test_a_foreign_override_attends_within_the_windows(toys, name, foreign_first
 
 def test_patched_twice_the_later_acts_where_both_do(toys):
     model, shot = toys("wan-t2v"), Shot("wan-t2v", steps=4)
-    assert torch.equal(sample(apply(apply(model, SwinRenderer(window=6)), WINDOWS), shot), sample(apply(model, WINDOWS), shot))
-    halves = apply(apply(model, SwinRenderer(window=6, interval=Interval(0.0, 0.5))), SwinRenderer(window=4, interval=Interval(0.5, 1.0)))
-    assert not torch.equal(sample(halves, shot), sample(apply(model, SwinRenderer(window=6, interval=Interval(0.0, 0.5))), shot))
+    assert torch.equal(
+        sample(apply(apply(model, SwinRenderer(window=6)), WINDOWS), shot), sample(apply(model, WINDOWS), shot)
+    )
+    halves = apply(
+        apply(model, SwinRenderer(window=6, interval=Interval(0.0, 0.5))),
+        SwinRenderer(window=4, interval=Interval(0.5, 1.0)),
+    )
+    assert not torch.equal(
+        sample(halves, shot), sample(apply(model, SwinRenderer(window=6, interval=Interval(0.0, 0.5))), shot)
+    )
 
 
 @pytest.mark.parametrize("name", ["wan-t2v", "hunyuan-t2v"])
 @pytest.mark.parametrize(("words", "negative_words"), [(7, 7), (7, 12)])
 def test_prompts_of_equal_and_unequal_length(toys, name, words, negative_words):
     model, shot = toys(name), Shot(name, words=words, negative_words=negative_words)
-    torch.testing.assert_close(sample(apply(model, WINDOWS), shot), sample(reference(model, window=4), shot), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        sample(apply(model, WINDOWS), shot), sample(reference(model, window=4), shot), rtol=1e-3, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", STRAIGHT)
 def test_batched_and_split_cfg_agree(toys, name, monkeypatch):
     import comfy.samplers
+
     model, shot = apply(toys(name), SwinRenderer(window=4, anchors="first frame")), Shot(name)
     batched = sample(model, shot)
     monkeypatch.setattr(comfy.samplers, "can_concat_cond", lambda a, b: a is b)
@@ -161,8 +195,12 @@ def test_batched_and_split_cfg_agree(toys, name, monkeypatch):
 def test_context_windows_around_it(toys, name):
     model, shot = toys(name), Shot(name, frames=13)
     long, short = windows(model, length=8, overlap=2), windows(model, length=3, overlap=1)
-    torch.testing.assert_close(sample(apply(long, WINDOWS), shot), sample(reference(long, window=4), shot), rtol=1e-3, atol=1e-4)
-    assert torch.equal(sample(apply(short, WINDOWS), shot), sample(short, shot)), "a context window of 3 + 1 frames fits into one of ours"
+    torch.testing.assert_close(
+        sample(apply(long, WINDOWS), shot), sample(reference(long, window=4), shot), rtol=1e-3, atol=1e-4
+    )
+    assert torch.equal(sample(apply(short, WINDOWS), shot), sample(short, shot)), (
+        "a context window of 3 + 1 frames fits into one of ours"
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -174,18 +212,21 @@ def test_half_precision_keeps_its_dtype(toys, name, dtype):
     assert (got - expected).norm() < 0.03 * expected.norm()
 
 
-@pytest.mark.parametrize(("config", "message"), [
-    ({"window": 0}, "window 0: must be at least 1"),
-    ({"window": -4}, "window -4: must be at least 1"),
-    ({"window": 5}, "window 5: must be even.*Use 6, or turn shift off"),
-    ({"anchors": "some"}, "anchors 'some': choose one of none, first frame, rotating"),
-    ({"anchor_interval": -1}, "must not be negative"),
-    ({"strength": 1.5}, "strength 1.5: must be from 0"),
-    ({"strength": float("nan")}, "strength nan: must be from 0"),
-    ({"dense_blocks": "0-9"}, "dense_blocks: '0-9' is out of range: this model has blocks 0 to 3"),
-    ({"dense_blocks": "first"}, "dense_blocks: 'first' is not a block"),
-    ({"dense_blocks": "3-1"}, "dense_blocks: '3-1' is out of range"),
-])
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"window": 0}, "window 0: must be at least 1"),
+        ({"window": -4}, "window -4: must be at least 1"),
+        ({"window": 5}, "window 5: must be even.*Use 6, or turn shift off"),
+        ({"anchors": "some"}, "anchors 'some': choose one of none, first frame, rotating"),
+        ({"anchor_interval": -1}, "must not be negative"),
+        ({"strength": 1.5}, "strength 1.5: must be from 0"),
+        ({"strength": float("nan")}, "strength nan: must be from 0"),
+        ({"dense_blocks": "0-9"}, "dense_blocks: '0-9' is out of range: this model has blocks 0 to 3"),
+        ({"dense_blocks": "first"}, "dense_blocks: 'first' is not a block"),
+        ({"dense_blocks": "3-1"}, "dense_blocks: '3-1' is out of range"),
+    ],
+)
 def test_bad_settings_are_refused_by_the_node(toys, config, message):
     with pytest.raises(ValueError, match=message):
         apply(toys("wan-t2v"), SwinRenderer(**config))
@@ -197,15 +238,27 @@ def test_bad_intervals_are_refused(start, end):
         Interval(start, end)
 
 
-@pytest.mark.parametrize(("config", "message"), [
-    ({"window": 22, "anchors": "first frame"}, r"window 22 leaves no room for anchors.*span 21.*Set window to 20 or less"),
-    ({"window": 4, "anchors": "rotating", "anchor_interval": 2, "anchor_budget": 8},
-     r"anchor_interval 2: .* span 17 latent frames, more than the 8.*at least 7"),
-])
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"window": 22, "anchors": "first frame"},
+            r"window 22 leaves no room for anchors.*span 21.*Set window to 20 or less",
+        ),
+        (
+            {"window": 4, "anchors": "rotating", "anchor_interval": 2, "anchor_budget": 8},
+            r"anchor_interval 2: .* span 17 latent frames, more than the 8.*at least 7",
+        ),
+    ],
+)
 def test_anchors_beyond_the_budget_stop_before_the_first_step(toys, config, message):
     stepped = []
     with pytest.raises(ValueError, match=message):
-        sample(apply(toys("wan-t2v"), SwinRenderer(**config)), Shot("wan-t2v", frames=26, height=2, width=2), callback=stepped.append)
+        sample(
+            apply(toys("wan-t2v"), SwinRenderer(**config)),
+            Shot("wan-t2v", frames=26, height=2, width=2),
+            callback=stepped.append,
+        )
     assert not stepped
 
 
@@ -215,13 +268,15 @@ def test_automatic_anchors_fill_the_budget(toys, name):
     model, shot = toys(name), Shot(name, frames=26, height=2, width=2, steps=2)
     frames_seen = set()
 
-    def watch(call, run):
+    def watch(call, proceed):
         text = shot.words if call.site.kind == "joint" else 0
         if call.k.shape[1] < 26:  # not the text's own queries
             frames_seen.add(call.k.shape[1] - text)
-        return run(call)
+        return proceed(call)
 
-    watched = edit_attention(model, "watch", watch, sites=("self", "joint"), splits=True)  # applied first: next to the backend
+    watched = edit_attention(
+        model, "watch", watch, sites=("self", "joint"), splits=True
+    )  # applied first: next to the backend
     sample(apply(watched, SwinRenderer(window=4, anchors="rotating", anchor_budget=8, shift=False)), shot)
     assert frames_seen <= {5, 6, 7, 8}
     assert max(frames_seen) >= 7
@@ -230,15 +285,27 @@ def test_automatic_anchors_fill_the_budget(toys, name):
 def test_a_latent_that_is_no_video_is_refused(toys):
     import comfy.sample
 
-    from semantic_video.tests.harness.sampling import conditioning
+    from semantic_video.harness.sampling import conditioning
+
     shot = Shot("wan-t2v")
     with pytest.raises(ValueError, match=r"latent_image: shape \(1, 16, 4, 4\) is not a video latent"):
-        comfy.sample.sample(apply(toys("wan-t2v"), WINDOWS), torch.zeros(1, 16, 4, 4), 2, 1.0, "euler", "simple",
-                            conditioning(shot, 5, 1), conditioning(shot, 5, 2), torch.zeros(1, 16, 4, 4), disable_pbar=True)
+        comfy.sample.sample(
+            apply(toys("wan-t2v"), WINDOWS),
+            torch.zeros(1, 16, 4, 4),
+            2,
+            1.0,
+            "euler",
+            "simple",
+            conditioning(shot, 5, 1),
+            conditioning(shot, 5, 2),
+            torch.zeros(1, 16, 4, 4),
+            disable_pbar=True,
+        )
 
 
 def test_it_says_when_there_is_nothing_to_cut(toys, caplog):
     with caplog.at_level(logging.INFO):
         sample(apply(toys("wan-t2v"), SwinRenderer(window=22)), Shot("wan-t2v"))
     assert [m for m in caplog.messages if "semantic-video" in m] == [
-        "[semantic-video] Swin Renderer: the clip's 9 latent frames fit into one window of 22; nothing to cut."]
+        "[semantic-video] Swin Renderer: the clip's 9 latent frames fit into one window of 22; nothing to cut."
+    ]

@@ -1,20 +1,26 @@
 """Extra weights: read lazily, refused with a reason, loaded and moved by the host."""
+
 import comfy.model_management
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from semantic_video.harness.sampling import Shot, sample
 from semantic_video.host.weights import attach_weights, load_weights, read_weights
-from semantic_video.tests.harness.sampling import Shot, sample
 
 
 def build(dtype, device, operations):
-    return torch.nn.Sequential(operations.Linear(4, 3, dtype=dtype, device=device), operations.LayerNorm(3, dtype=dtype, device=device))
+    return torch.nn.Sequential(
+        operations.Linear(4, 3, dtype=dtype, device=device), operations.LayerNorm(3, dtype=dtype, device=device)
+    )
 
 
 @pytest.fixture
 def file(tmp_path):
-    tensors = {f"adapter.{key}": torch.randn_like(value) for key, value in build(torch.float32, "cpu", torch.nn).state_dict().items()}
+    tensors = {
+        f"adapter.{key}": torch.randn_like(value)
+        for key, value in build(torch.float32, "cpu", torch.nn).state_dict().items()
+    }
     save_file(tensors | {"other.weight": torch.zeros(2)}, tmp_path / "adapter.safetensors", {"family": "wan"})
     return tmp_path / "adapter.safetensors", tensors
 
@@ -31,10 +37,15 @@ def test_weights_are_the_host_s_to_place(file, toys):
     model, shot = toys("wan-t2v"), Shot("wan-t2v")
     carrier = attach_weights(model, "adapter", patcher)
     assert torch.equal(sample(model, shot), sample(carrier, shot))
-    assert any(loaded.model is not None and loaded.model.model is patcher.model for loaded in comfy.model_management.current_loaded_models)
+    assert any(
+        loaded.model is not None and loaded.model.model is patcher.model
+        for loaded in comfy.model_management.current_loaded_models
+    )
     assert not model.get_additional_models_with_key("adapter")
     x = torch.randn(2, 4)
-    expected = torch.nn.functional.layer_norm(x @ weights["0.weight"].T + weights["0.bias"], (3,), weights["1.weight"], weights["1.bias"])
+    expected = torch.nn.functional.layer_norm(
+        x @ weights["0.weight"].T + weights["0.bias"], (3,), weights["1.weight"], weights["1.bias"]
+    )
     torch.testing.assert_close(patcher.model(x), expected)
     half = load_weights(build, weights, "adapter", torch.bfloat16)
     assert half.model(x).dtype == torch.float32, "stored small, computed in the input's dtype"
@@ -53,5 +64,8 @@ def test_files_that_cannot_be_right_are_refused(file, tmp_path):
     with pytest.raises(ValueError, match=r"cut\.safetensors: damaged or incomplete"):
         read_weights(cut)
     weights, _ = read_weights(path, "adapter.")
-    with pytest.raises(ValueError, match=r"narrow\.safetensors: 1 tensors do not fit, first '0\.weight': expected \(3, 4\), found \(3, 5\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"narrow\.safetensors: 1 tensors do not fit, first '0\.weight': expected \(3, 4\), found \(3, 5\)",
+    ):
         load_weights(build, weights | {"0.weight": torch.zeros(3, 5)}, "narrow.safetensors")

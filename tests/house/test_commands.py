@@ -1,4 +1,5 @@
 """The commands' own logic: finding hosts, reading variants, refusing what does not fit."""
+
 import os
 import subprocess
 import sys
@@ -22,7 +23,12 @@ def install(folder: Path, version: str = "0.33.0") -> Path:
 
 def test_hosts_are_found_best_first(tmp_path):
     home = tmp_path / "home"
-    hosts = [install(tmp_path / "own"), install(home / "ComfyUI"), install(home / "ComfyUI-0.29", "0.29.0"), install(home / "comfy" / "ComfyUI")]
+    hosts = [
+        install(tmp_path / "own"),
+        install(home / "ComfyUI"),
+        install(home / "ComfyUI-0.29", "0.29.0"),
+        install(home / "comfy" / "ComfyUI"),
+    ]
     pack = tmp_path / "own" / "custom_nodes" / "semantic-video"
     assert find_hosts(pack, {}, home) == hosts
     assert version_of(hosts[2]) == (0, 29, 0)
@@ -37,13 +43,15 @@ def test_a_comfyui_path_without_comfyui_is_an_error(tmp_path):
 
 
 def test_usage_names_every_command():
-    shown = subprocess.run([sys.executable, str(ROOT / "run.py"), "--help"], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "--help"], capture_output=True, text=True, check=True
+    ).stdout
     assert all(command in shown for command in ("test", "demo", "doctor", "bench", "world", "report", "train"))
     assert subprocess.run([sys.executable, str(ROOT / "run.py"), "tset"], capture_output=True).returncode == 2
 
 
 def test_report_variants():
-    path = str(ROOT / "miniworld" / "workflows" / "mini_t2v.json")
+    path = str(ROOT / "mini" / "workflows" / "mini_t2v.json")
     (first, plain), (second, windows) = variants([path, path, "swin.strength=1.0", "swin.anchors=first frame"])
     assert (first, second) == (path, f"{path} swin.strength=1.0 swin.anchors=first frame")
     assert plain["swin"]["inputs"]["strength"] == 0.0
@@ -54,8 +62,13 @@ def test_report_variants():
     assert plain["sampler"]["inputs"]["seed"] == 0
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["missing.json"], "missing.json: not a workflow in API format"), (["a.b=1"], "a.b=1: write node.input=value behind a workflow")])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["missing.json"], "missing.json: not a workflow in API format"),
+        (["a.b=1"], "a.b=1: write node.input=value behind a workflow"),
+    ],
+)
 def test_words_that_are_no_variant(words, message):
     with pytest.raises(ValueError, match=message):
         variants(words)

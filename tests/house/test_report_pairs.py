@@ -1,4 +1,5 @@
 """The report on pairs with a stand-in for the server that makes clips of known truth."""
+
 import json
 import re
 
@@ -13,7 +14,7 @@ from semantic_video.miniworld.pairs import following, held_out_pairs, other_refe
 from semantic_video.miniworld.render import render
 from semantic_video.tests.house.test_commands import ROOT
 
-WORKFLOW = str(ROOT / "miniworld" / "workflows" / "mini_video_prompt.json")
+WORKFLOW = str(ROOT / "mini" / "workflows" / "mini_video_prompt.json")
 
 
 class Follower:
@@ -25,7 +26,14 @@ class Follower:
 
     def run(self, api):
         inputs = {name: node["inputs"] for name, node in api.items()}
-        self.seen.append((inputs["positive"]["text"], inputs["sampler"]["seed"], inputs["image"]["image"], inputs["reference_positive"]["text"]))
+        self.seen.append(
+            (
+                inputs["positive"]["text"],
+                inputs["sampler"]["seed"],
+                inputs["image"]["image"],
+                inputs["reference_positive"]["text"],
+            )
+        )
         assert all((self.base / "input" / name).exists() for name in (inputs["image"]["image"], inputs["load"]["file"]))
         which, number = re.fullmatch(r"(reference|other)-(\d+)\.mp4", inputs["load"]["file"]).groups()
         reference, target = held_out_pairs(int(number) + 1)[int(number)]
@@ -38,16 +46,25 @@ class Follower:
 def test_the_reference_s_motion_is_found_and_the_report_written(tmp_path):
     server, workflows = Follower(tmp_path), variants([WORKFLOW, "apply.strength=0", WORKFLOW])
     scores = measure_pairs(server, workflows, 12)
-    assert [row["transfer"] for row in scores.b] == [row[OWN] for row in scores.own] == [row[OTHER] for row in scores.other] == [1.0] * 12
+    assert (
+        [row["transfer"] for row in scores.b]
+        == [row[OWN] for row in scores.own]
+        == [row[OTHER] for row in scores.other]
+        == [1.0] * 12
+    )
     assert not any(row[OTHER] for row in scores.own) and not any(row[OWN] for row in scores.other)
     assert sum(row["transfer"] for row in scores.a) <= 4
     assert all(row["object"] == 1.0 for row in (*scores.a, *scores.b))
     for plain, own, swapped in zip(*[iter(server.seen)] * 3):
-        assert plain == own and plain[:3] == swapped[:3] and plain[3] != swapped[3], "target, caption and seed are shared"
+        assert plain == own and plain[:3] == swapped[:3] and plain[3] != swapped[3], (
+            "target, caption and seed are shared"
+        )
         assert parse(plain[0]).things[0].motion is None and parse(plain[3]).things[0].motion
     assert not list((tmp_path / "input").iterdir())
     text = write_pairs(scores, tmp_path / "pairs", workflows, "ComfyUI 0.33.0")
-    assert "| transfer |" in text and "apply.strength=0" in text and "12 held-out pairs" in text and f"| {OTHER} |" in text
+    assert (
+        "| transfer |" in text and "apply.strength=0" in text and "12 held-out pairs" in text and f"| {OTHER} |" in text
+    )
     found = json.loads((tmp_path / "pairs.json").read_text())
     assert {row["score"]: row["verdict"] for row in found["variants"]}["transfer"] == "B higher"
     assert {row["score"]: row["verdict"] for row in found["references"]} == {OWN: "B lower", OTHER: "B higher"}
@@ -64,4 +81,4 @@ def test_pairs_need_two_variants():
     with pytest.raises(ValueError, match=r"--pairs: 1 workflow\(s\); give two"):
         report([WORKFLOW, "--pairs", "2"])
     with pytest.raises(ValueError, match='0 nodes are titled "Reference"'):
-        titled(variants([str(ROOT / "miniworld" / "workflows" / "mini_i2v.json")])[0][1], {"Reference": {"file": "x.mp4"}})
+        titled(variants([str(ROOT / "mini" / "workflows" / "mini_i2v.json")])[0][1], {"Reference": {"file": "x.mp4"}})

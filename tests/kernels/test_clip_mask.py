@@ -1,4 +1,5 @@
 """The CLIP mask against the published code's values, and its geometry, without a host."""
+
 import json
 import zlib
 from pathlib import Path
@@ -8,7 +9,17 @@ import pytest
 import torch
 
 from semantic_video.kernels import clip_mask
-from semantic_video.kernels.clip_mask import Geometry, class_terms, heat_map, interpolation, merge, minmax, smooth_over_time, text_map, zscore
+from semantic_video.kernels.clip_mask import (
+    Geometry,
+    class_terms,
+    heat_map,
+    interpolation,
+    merge,
+    minmax,
+    smooth_over_time,
+    text_map,
+    zscore,
+)
 
 GOLDEN = np.load(Path(__file__).resolve().parent.parent / "golden" / "clip_mask.npz")
 SEED, CASE = int(GOLDEN["seed"]), "second_last"
@@ -16,7 +27,9 @@ SHAPES, SETTINGS = json.loads(str(GOLDEN["parameters"]))[CASE], json.loads(str(G
 
 
 def drawn(name, shape):
-    return torch.from_numpy(np.random.default_rng([SEED, zlib.crc32(name.encode())]).standard_normal(shape, dtype=np.float32))
+    return torch.from_numpy(
+        np.random.default_rng([SEED, zlib.crc32(name.encode())]).standard_normal(shape, dtype=np.float32)
+    )
 
 
 def weight(name, shape):
@@ -42,20 +55,31 @@ def maps():
     def norm(x, name):
         return torch.nn.functional.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"])
 
-    x = torch.nn.functional.conv2d(drawn(f"{CASE}.image", (1, 3, 48, 48)), w["conv1.weight"], stride=8).flatten(2).transpose(1, 2)
+    x = (
+        torch.nn.functional.conv2d(drawn(f"{CASE}.image", (1, 3, 48, 48)), w["conv1.weight"], stride=8)
+        .flatten(2)
+        .transpose(1, 2)
+    )
     x = norm(torch.cat((w["class_embedding"].view(1, 1, -1), x), dim=1) + w["positional_embedding"], "ln_pre")
     for n in range(5):
         block = f"transformer.resblocks.{n}"
-        q, k, v = (norm(x, f"{block}.ln_1") @ w[f"{block}.attn.in_proj_weight"].T + w[f"{block}.attn.in_proj_bias"]).chunk(3, dim=-1)
+        q, k, v = (
+            norm(x, f"{block}.ln_1") @ w[f"{block}.attn.in_proj_weight"].T + w[f"{block}.attn.in_proj_bias"]
+        ).chunk(3, dim=-1)
         split = [y.unflatten(-1, (4, 16)).transpose(1, 2) for y in (q, k, v)]
         out = torch.nn.functional.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
         x = x + out @ w[f"{block}.attn.out_proj.weight"].T + w[f"{block}.attn.out_proj.bias"]
-        hidden = torch.nn.functional.gelu(norm(x, f"{block}.ln_2") @ w[f"{block}.mlp.c_fc.weight"].T + w[f"{block}.mlp.c_fc.bias"])
+        hidden = torch.nn.functional.gelu(
+            norm(x, f"{block}.ln_2") @ w[f"{block}.mlp.c_fc.weight"].T + w[f"{block}.mlp.c_fc.bias"]
+        )
         x = x + hidden @ w[f"{block}.mlp.c_proj.weight"].T + w[f"{block}.mlp.c_proj.bias"]
         if n == 3:
             terms, patches = class_terms(q, k, v, heads=4) @ w[f"{block}.attn.out_proj.weight"].T, x[:, 1:]
     text = drawn(f"{CASE}.text", (1, 32))
-    raw = [text_map(w["ln_post.weight"] * y @ w["proj"], text / text.norm()).unflatten(-1, (6, 6)) for y in (terms, patches)]
+    raw = [
+        text_map(w["ln_post.weight"] * y @ w["proj"], text / text.norm()).unflatten(-1, (6, 6))
+        for y in (terms, patches)
+    ]
     assert (norm(x[:, 0], "ln_post") @ w["proj"] - golden("embedding")).abs().max() < 5e-5
     return raw
 
@@ -79,7 +103,10 @@ def test_the_known_mistakes_are_caught(maps, monkeypatch):
     def errors():
         return max(float((merge(*maps, c, k)[0] - golden(f"mask_k{k}_c{c}")).abs().max()) for k, c in SETTINGS)
 
-    for name, wrong, least in (("zscore", biased, 2e-3), ("mean_filter", lambda x, k: torch.nn.functional.avg_pool2d(x, k, 1, k // 2), 0.5)):
+    for name, wrong, least in (
+        ("zscore", biased, 2e-3),
+        ("mean_filter", lambda x, k: torch.nn.functional.avg_pool2d(x, k, 1, k // 2), 0.5),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(clip_mask, name, wrong)
             assert errors() > least
@@ -109,10 +136,12 @@ def test_what_is_seen_at_a_place_is_found_at_that_place(height, width, fit):
     geometry = Geometry(height, width, 64, fit)
     frames = torch.zeros(1, height, width, 3)
     top, left = height // 4, 5 * width // 8
-    frames[:, top:top + height // 4 + 1, left:left + width // 8 + 1] = 1
+    frames[:, top : top + height // 4 + 1, left : left + width // 8 + 1] = 1
     square = geometry.square(frames)
     assert square.shape == (1, 3, 64, 64)
-    bright = torch.nn.functional.avg_pool2d((square - geometry.square(torch.zeros_like(frames)))[:, :1], 8).flatten(1)  # without the bars
+    bright = torch.nn.functional.avg_pool2d((square - geometry.square(torch.zeros_like(frames)))[:, :1], 8).flatten(
+        1
+    )  # without the bars
     back = geometry.picture(geometry.patches(bright, 8), 8)
     assert back.shape == (1, height, width)
     if min(height, width) > 8:
@@ -124,6 +153,7 @@ def test_what_is_seen_at_a_place_is_found_at_that_place(height, width, fit):
 
 def test_interpolation_is_pillow_s():
     from PIL import Image
+
     grid = torch.rand(6, 6, generator=torch.Generator().manual_seed(0))
     for size in (48, 5):
         rows = interpolation(size, (0, 6), 0.0, 6.0).float()

@@ -1,10 +1,13 @@
 """The SSG Adapter's formula against a written-out one, its places, and what its files say."""
+
 from dataclasses import replace
 
 import pytest
 import torch
 
-from semantic_video.kernels.ssg_adapter import THETA, Spec, SSGAdapter, blend, dense, initialise, parameter_count, places, token_weights, turned, turns
+from semantic_video.kernels.rope import apply_rope, patch_centres, rope_freqs
+from semantic_video.kernels.ssg_adapter import SSGAdapter, blend, dense, initialise, parameter_count, token_weights
+from semantic_video.kernels.ssg_spec import THETA, Spec
 
 WAN = Spec("wan", width=48, heads=2, blocks=(0, 2), rank=4, clip_width=20, grid=(3, 4), token_width=10)
 HUNYUAN = Spec("hunyuan", width=256, heads=2, blocks=(1,), rank=4, clip_width=20, grid=(3, 4), token_width=10)
@@ -38,7 +41,10 @@ def naive_turn(x, row, column, spec):
     angles = [0.0] * (time // 2) + angle(row, height, THETA[spec.family]) + angle(column, width, THETA[spec.family])
     out = x.clone()
     for i, a in enumerate(torch.tensor(angles, dtype=torch.float64)):
-        out[2 * i], out[2 * i + 1] = x[2 * i] * a.cos() - x[2 * i + 1] * a.sin(), x[2 * i] * a.sin() + x[2 * i + 1] * a.cos()
+        out[2 * i], out[2 * i + 1] = (
+            x[2 * i] * a.cos() - x[2 * i + 1] * a.sin(),
+            x[2 * i] * a.sin() + x[2 * i + 1] * a.cos(),
+        )
     return out
 
 
@@ -47,8 +53,17 @@ def naive_branch(adapter, block, q, features, height=HEIGHT, width=WIDTH):
     spec, weights = adapter.spec, dict(adapter.named_parameters())
     norm, first, _, second, last = adapter.projector
     e = last(second(torch.nn.functional.gelu(first(norm(features)))))
-    part = {name: weights[f"branches.{block}.{name}"] for name in
-            ("key_down.weight", "key_up.weight", "key_norm.weight", "value_down.weight", "value_up.weight", "gate")}
+    part = {
+        name: weights[f"branches.{block}.{name}"]
+        for name in (
+            "key_down.weight",
+            "key_up.weight",
+            "key_norm.weight",
+            "value_down.weight",
+            "value_up.weight",
+            "gate",
+        )
+    }
     rows, columns = spec.grid
     out = torch.zeros(len(q), spec.heads, spec.dim, dtype=torch.float64)
     for h in range(spec.heads):
@@ -69,13 +84,19 @@ def naive_branch(adapter, block, q, features, height=HEIGHT, width=WIDTH):
         for n, query in enumerate(q[:, h]):
             if spec.spatial == "rope" and spec.family == "wan":
                 row, column = n % (height * width) // width, n % width
-                query = naive_turn(query, (row + 0.5) * rows / height - 0.5, (column + 0.5) * columns / width - 0.5, spec)
-            out[n, h] = (keys @ query / spec.dim ** 0.5).softmax(0) @ values
+                query = naive_turn(
+                    query, (row + 0.5) * rows / height - 0.5, (column + 0.5) * columns / width - 0.5, spec
+                )
+            out[n, h] = (keys @ query / spec.dim**0.5).softmax(0) @ values
     return part["gate"] * out.flatten(1)
 
 
 @pytest.mark.parametrize("class_token", [0, 1])
-@pytest.mark.parametrize("spec", [WAN, HUNYUAN, replace(WAN, spatial="none"), replace(HUNYUAN, spatial="none")], ids=lambda s: f"{s.family}-{s.spatial}")
+@pytest.mark.parametrize(
+    "spec",
+    [WAN, HUNYUAN, replace(WAN, spatial="none"), replace(HUNYUAN, spatial="none")],
+    ids=lambda s: f"{s.family}-{s.spatial}",
+)
 def test_the_branch_is_the_formula(spec, class_token):
     adapter, block = filled(spec), spec.blocks[-1]
     features, q = seeded(2, 12 + class_token, 20), seeded(2, FRAMES * HEIGHT * WIDTH, spec.heads, spec.dim, seed=1)
@@ -89,32 +110,35 @@ def test_the_branch_is_the_formula(spec, class_token):
 def test_only_relative_places_count(spec):
     """RoPE's property: turning both by the same places leaves their products."""
     grid = (7, 9)
-    turn = turns(grid, grid, spec.axes, THETA[spec.family]).unflatten(0, grid)
+    turn = rope_freqs(grid, grid, spec.axes, THETA[spec.family]).unflatten(0, grid)
     q, k = seeded(1, 1, 1, spec.dim, seed=2), seeded(1, 1, 1, spec.dim, seed=3)
 
     def product(a, b):
-        return (turned(q, turn[a][None]) * turned(k, turn[b][None])).sum()
+        return (apply_rope(q, turn[a][None]) * apply_rope(k, turn[b][None])).sum()
 
     torch.testing.assert_close(product((0, 1), (2, 3)), product((4, 5), (6, 7)))
     assert not torch.isclose(product((0, 1), (2, 3)), product((0, 1), (2, 4)))
     assert not torch.isclose(product((0, 1), (2, 3)), product((0, 1), (3, 3)))
-    torch.testing.assert_close(turned(q, turn[3, 4][None]).norm(), q.norm())
+    torch.testing.assert_close(apply_rope(q, turn[3, 4][None]).norm(), q.norm())
 
 
 def test_places_fit_any_size():
-    assert places(4, 4).tolist() == [0, 1, 2, 3]
-    assert places(2, 4).tolist() == [0.5, 2.5]
-    assert places(8, 4)[[0, 1]].mean() == 0
+    assert patch_centres(4, 4).tolist() == [0, 1, 2, 3]
+    assert patch_centres(2, 4).tolist() == [0.5, 2.5]
+    assert patch_centres(8, 4)[[0, 1]].mean() == 0
     for cells in (1, 5, 64):
-        torch.testing.assert_close(places(cells, 7).mean(), torch.tensor(3.0, dtype=torch.float64))
+        torch.testing.assert_close(patch_centres(cells, 7).mean(), torch.tensor(3.0, dtype=torch.float64))
 
 
 def test_what_the_image_shows_there_is_found_there():
-    """With keys that differ by place alone, every query attends most to the patch at its own place, at any latent size."""
+    """With keys that differ by place alone, every query attends most to the patch at its own place, at any latent
+    size."""
     grid, (height, width) = (8, 8), (5, 11)
     axes = (8, 20, 20)
-    k = turned(torch.ones(1, 64, 1, 48, dtype=torch.float64), turns(grid, grid, axes, 10000.0))
-    q = turned(torch.ones(1, height * width, 1, 48, dtype=torch.float64), turns((height, width), grid, axes, 10000.0))
+    k = apply_rope(torch.ones(1, 64, 1, 48, dtype=torch.float64), rope_freqs(grid, grid, axes, 10000.0))
+    q = apply_rope(
+        torch.ones(1, height * width, 1, 48, dtype=torch.float64), rope_freqs((height, width), grid, axes, 10000.0)
+    )
     best = (q[0, :, 0] @ k[0, :, 0].T).argmax(1)
     for n, patch in enumerate(best.tolist()):
         row, column = ((n // width) + 0.5) * 8 / height, ((n % width) + 0.5) * 8 / width
@@ -147,7 +171,10 @@ def test_a_new_adapter_adds_exact_zeros_and_learns(dtype):
 def test_gradients_reach_every_weight():
     adapter = filled(WAN)
     prompt = adapter.prompt(seeded(2, 13, 20), HEIGHT, WIDTH)
-    sum(adapter.branch(b, seeded(2, 60, 2, 24), *adapter.keys_values(b, prompt), prompt).square().sum() for b in WAN.blocks).backward()
+    sum(
+        adapter.branch(b, seeded(2, 60, 2, 24), *adapter.keys_values(b, prompt), prompt).square().sum()
+        for b in WAN.blocks
+    ).backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in adapter.parameters())
 
 
@@ -175,13 +202,20 @@ def test_metadata_round_trip_and_refusals():
         assert all(isinstance(value, str) for value in spec.metadata.values())
         assert Spec.read(spec.metadata) == spec
     whole = WAN.metadata
-    for metadata, message in (({}, "is no SSG Adapter: its metadata gives the format as None"), (whole | {"format": "lora"}, "format as lora"),
-                              (whole | {"version": "9"}, "version 9; this pack reads 1"),
-                              ({k: v for k, v in whole.items() if k not in ("rank", "grid")}, "lacks rank, grid"),
-                              (whole | {"rank": "many"}, "rank is 'many'"), (whole | {"blocks": ""}, "blocks is ''"), (whole | {"grid": "16"}, r"grid \(16,\)"),
-                              (whole | {"family": "ltx"}, "family 'ltx': must be one of wan, hunyuan"), (whole | {"spatial": "2d"}, "spatial '2d'"),
-                              (whole | {"heads": "5"}, "width 48: must divide into 5 heads"), (whole | {"rank": "0"}, "rank 0: must be at least 1"),
-                              (whole | {"blocks": "2,0"}, "in rising order")):
+    for metadata, message in (
+        ({}, "is no SSG Adapter: its metadata gives the format as None"),
+        (whole | {"format": "lora"}, "format as lora"),
+        (whole | {"version": "9"}, "version 9; this pack reads 1"),
+        ({k: v for k, v in whole.items() if k not in ("rank", "grid")}, "lacks rank, grid"),
+        (whole | {"rank": "many"}, "rank is 'many'"),
+        (whole | {"blocks": ""}, "blocks is ''"),
+        (whole | {"grid": "16"}, r"grid \(16,\)"),
+        (whole | {"family": "ltx"}, "family 'ltx': must be one of wan, hunyuan"),
+        (whole | {"spatial": "2d"}, "spatial '2d'"),
+        (whole | {"heads": "5"}, "width 48: must divide into 5 heads"),
+        (whole | {"rank": "0"}, "rank 0: must be at least 1"),
+        (whole | {"blocks": "2,0"}, "in rising order"),
+    ):
         with pytest.raises(ValueError, match=message):
             Spec.read(metadata)
 
@@ -190,9 +224,12 @@ def test_features_of_another_clip_are_refused():
     adapter = filled(WAN)
     adapter.check(seeded(1, 12, 20))
     adapter.check(seeded(3, 13, 20))
-    for features, message in ((seeded(1, 12, 21), "trained with those of a CLIP of width 20"), (seeded(12, 20), "of shape"),
-                              (seeded(1, 14, 20), "14 tokens per image; this adapter was trained with 3 x 4 patches"),
-                              (seeded(1, 12, 20) / 0, "NaN or infinite")):
+    for features, message in (
+        (seeded(1, 12, 21), "trained with those of a CLIP of width 20"),
+        (seeded(12, 20), "of shape"),
+        (seeded(1, 14, 20), "14 tokens per image; this adapter was trained with 3 x 4 patches"),
+        (seeded(1, 12, 20) / 0, "NaN or infinite"),
+    ):
         with pytest.raises(ValueError, match=message):
             adapter.check(features)
 

@@ -1,10 +1,17 @@
 """Folded windows are masked dense attention, and cover what they should."""
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semantic_video.kernels.swin_renderer import anchor_frames, anchor_interval, window_groups, window_spans, windowed_attention
+from semantic_video.kernels.swin_renderer import (
+    anchor_frames,
+    anchor_interval,
+    window_groups,
+    window_spans,
+    windowed_attention,
+)
 
 even_windows = st.integers(1, 8).map(lambda n: 2 * n)
 frame_counts = st.integers(1, 40)
@@ -26,11 +33,11 @@ def allowed(frames, area, spans, anchors, before, after, extra_keys=0):
         rows = slice(before + start * area, before + end * area)
         mask[rows, rows] = True
         for anchor in anchors:
-            mask[rows, before + anchor * area:before + (anchor + 1) * area] = True
+            mask[rows, before + anchor * area : before + (anchor + 1) * area] = True
     mask[:, :before] = True
-    mask[:, before + frames * area:] = True
+    mask[:, before + frames * area :] = True
     mask[:before] = True
-    mask[before + frames * area:] = True
+    mask[before + frames * area :] = True
     return mask
 
 
@@ -53,8 +60,10 @@ def test_parities_cut_half_a_window_apart(frames, window):
 @given(st.integers(2, 6).map(lambda n: 2 * n), st.integers(4, 9))
 def test_two_blocks_reach_two_windows(window, windows):
     frames = window * windows
+
     def adjacency(shifted):
         return allowed(frames, 1, window_spans(frames, window, shifted), (), 0, 0).double()
+
     reach = (adjacency(False) @ adjacency(True)) > 0
     for frame in range(window, frames - window):  # clear of the ends
         seen = reach[frame].nonzero().flatten()
@@ -87,11 +96,19 @@ def test_windows_equal_masked_dense_attention(data):
     frames, window, shifted = data.draw(frame_counts), data.draw(even_windows), data.draw(st.booleans())
     batch, heads, area = (data.draw(st.integers(1, n)) for n in (3, 2, 3))
     before, after, extra_keys = (data.draw(st.integers(0, n)) for n in (3, 2, 2))
-    anchors = anchor_frames(frames, data.draw(st.sampled_from(["none", "first frame", "rotating"])), data.draw(st.integers(1, 7)), data.draw(st.integers(0, 9)))
+    anchors = anchor_frames(
+        frames,
+        data.draw(st.sampled_from(["none", "first frame", "rotating"])),
+        data.draw(st.integers(1, 7)),
+        data.draw(st.integers(0, 9)),
+    )
     host_mask = data.draw(st.sampled_from(["none", "additive per key", "boolean per query"]))
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
     size = before + frames * area + after
-    q, k, v = (torch.randn(batch, n, heads, 4, dtype=torch.float64, generator=generator) for n in (size, size + extra_keys, size + extra_keys))
+    q, k, v = (
+        torch.randn(batch, n, heads, 4, dtype=torch.float64, generator=generator)
+        for n in (size, size + extra_keys, size + extra_keys)
+    )
     spans = window_spans(frames, window, shifted)
     dense_mask = allowed(frames, area, spans, anchors, before, after, extra_keys)
     mask = None
@@ -112,7 +129,9 @@ def test_plain_windows_hand_views_to_the_backend(frames):
     """No copy of q, k, v where nothing but the window is seen: memory stays that of dense attention."""
     q, k, v = torch.randn(3, 1, frames * 4, 2, 8).unbind()
     storages = {x.untyped_storage().data_ptr() for x in (q, k, v)}
+
     def spy(*tensors):
         assert {x.untyped_storage().data_ptr() for x in tensors[:3]} <= storages
         return attend(*tensors)
+
     windowed_attention(q, k, v, spy, window_spans(frames, 8, True))

@@ -1,16 +1,24 @@
 """Key names, layer lists and frame selection of Video-As-Prompt, without a host."""
+
 import hashlib
 
 import pytest
 import torch
 
-from semantic_video.kernels.video_prompt import PUBLISHED_LAYERS, expert_keys, host_key, select_frames, trimmed
+from semantic_video.kernels.video_prompt import select_frames
+from semantic_video.patches.video_prompt_keys import PUBLISHED_LAYERS, expert_keys, host_key, used_keys
 
-ATTENTION = {"to_q": ("5120_5120", "5120"), "to_k": ("5120_5120", "5120"), "to_v": ("5120_5120", "5120"), "to_out.0": ("5120_5120", "5120")}
+ATTENTION = {
+    "to_q": ("5120_5120", "5120"),
+    "to_k": ("5120_5120", "5120"),
+    "to_v": ("5120_5120", "5120"),
+    "to_out.0": ("5120_5120", "5120"),
+}
 
 
 def published(layers, suffix="_mot_ref"):
-    """{key: shape} of the expert in a full-size checkpoint, or with suffix "" of a backbone of those layers without its head."""
+    """{key: shape} of the expert in a full-size checkpoint, or with suffix "" of a backbone of those layers without its
+    head."""
     shapes = {f"patch_embedding{suffix}.weight": (5120, 36, 1, 2, 2), f"patch_embedding{suffix}.bias": (5120,)}
 
     def linear(name, out, width):
@@ -85,16 +93,28 @@ def test_renamed_norms():
 
 def test_trimming_leaves_keys_and_values_of_the_last_block():
     names, _ = expert_keys(whole(PUBLISHED_LAYERS), {})
-    kept = trimmed(names.values())
+    kept = used_keys(names.values())
     left = {key.removeprefix("blocks.9.") for key in kept if key.startswith("blocks.9.")}
-    assert left == {"modulation", "self_attn.k.weight", "self_attn.k.bias", "self_attn.v.weight", "self_attn.v.bias", "self_attn.norm_k.weight"}
+    assert left == {
+        "modulation",
+        "self_attn.k.weight",
+        "self_attn.k.bias",
+        "self_attn.v.weight",
+        "self_attn.v.bias",
+        "self_attn.norm_k.weight",
+    }
     shapes = {name: published(PUBLISHED_LAYERS)[key] for key, name in names.items()}
     assert round(sum(torch.Size(shapes[key]).numel() for key in set(shapes) - set(kept)) / 1e6) == 351
 
 
-@pytest.mark.parametrize(("keys", "message"), [
-    (["blocks.0.self_attn.k.weight", "head.head.weight"], "holds no Video-As-Prompt expert"), (["lora.down"], "holds no Video-As-Prompt expert"),
-    (["blocks.0.self_attn.k.weight"], "1 blocks but 10 places")])
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["blocks.0.self_attn.k.weight", "head.head.weight"], "holds no Video-As-Prompt expert"),
+        (["lora.down"], "holds no Video-As-Prompt expert"),
+        (["blocks.0.self_attn.k.weight"], "1 blocks but 10 places"),
+    ],
+)
 def test_other_files_are_refused(keys, message):
     with pytest.raises(ValueError, match=message):
         expert_keys(keys, {})
@@ -102,7 +122,10 @@ def test_other_files_are_refused(keys, message):
 
 def test_frame_selection():
     clip = torch.arange(100.0).view(-1, 1, 1, 1).expand(-1, 2, 2, 3)
-    assert select_frames(clip, 49, "even")[:, 0, 0, 0].tolist() == torch.linspace(0, 99, 49, dtype=torch.float64).int().tolist()
+    assert (
+        select_frames(clip, 49, "even")[:, 0, 0, 0].tolist()
+        == torch.linspace(0, 99, 49, dtype=torch.float64).int().tolist()
+    )
     assert select_frames(clip, 49, "first")[:, 0, 0, 0].tolist() == list(range(49))
     assert len(select_frames(clip[:7], 49, "first")) == 49
     with pytest.raises(ValueError, match=r"reference_video: 1 frame\(s\)"):

@@ -1,4 +1,5 @@
 """Painting a mask onto pictures, without a host."""
+
 import pytest
 import torch
 
@@ -49,7 +50,7 @@ def test_blur_is_a_gaussian(deviation):
     x = torch.zeros(1, 1, 1, 400)
     x[..., 200:] = 1
     position = torch.arange(400) + 0.5 - 200
-    expected = 0.5 + 0.5 * torch.erf(position / deviation / 2 ** 0.5)
+    expected = 0.5 + 0.5 * torch.erf(position / deviation / 2**0.5)
     got = gaussian_blur(x.expand(1, 1, 400, 400).clone(), deviation)[0, 0, 200]
     assert (got - expected).abs().max() < 0.02
 

@@ -1,4 +1,5 @@
 """Each workflow ships twice, for the editor and for the API, and both are the same graph."""
+
 import json
 
 import pytest
@@ -12,7 +13,11 @@ NAMES = sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json")
 def test_every_workflow_has_its_twin_and_picture():
     folder = ROOT / "workflows"
     assert NAMES
-    assert sorted(path.stem for path in folder.glob("*.json")) == sorted(path.stem for path in folder.glob("*.jpg")) == NAMES
+    assert (
+        sorted(path.stem for path in folder.glob("*.json"))
+        == sorted(path.stem for path in folder.glob("*.jpg"))
+        == NAMES
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -22,7 +27,10 @@ def test_twins_are_one_graph(server, name):
     ui = to_api(json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8")), info)
     names = dict(zip(ui, api))  # the editor numbers what the API file names
     for number, node in ui.items():
-        node["inputs"] = {key: [names[value[0]], value[1]] if isinstance(value, list) else value for key, value in node["inputs"].items()}
+        node["inputs"] = {
+            key: [names[value[0]], value[1]] if isinstance(value, list) else value
+            for key, value in node["inputs"].items()
+        }
         assert node == api[names[number]]
 
 
@@ -30,4 +38,9 @@ def test_twins_are_one_graph(server, name):
 def test_files_are_named_with_where_to_get_them(name):
     api = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
     known = {model["name"] for model in json.loads((ROOT / "cli" / "checkpoints.json").read_text(encoding="utf-8"))}
-    assert {value for node in api.values() for value in node["inputs"].values() if isinstance(value, str) and value.endswith(".safetensors")} <= known
+    assert {
+        value
+        for node in api.values()
+        for value in node["inputs"].values()
+        if isinstance(value, str) and value.endswith(".safetensors")
+    } <= known

@@ -1,19 +1,23 @@
-"""The mini models of MiniWorld through the real server: their files load, their workflows run, and clips show what was asked for."""
+"""The mini models of MiniWorld through the real server: their files load, their workflows run, and clips show what was
+asked for."""
+
 import pytest
 import torch
 from PIL import Image
 
-from semantic_video.cli import mini
 from semantic_video.cli.demo import pair_shots, pairs, write_pair_files
 from semantic_video.cli.media import read_video, write_video
 from semantic_video.cli.server import WorkflowError
+from semantic_video.mini import family as mini
 from semantic_video.miniworld.caption import caption
 from semantic_video.miniworld.oracle import judge
 from semantic_video.miniworld.render import render
 from semantic_video.miniworld.scene import sample_scene, sample_scenes
 
 needs_t2v = pytest.mark.skipif(not mini.has("vae", "clip", "t2v"), reason="the mini T2V is not trained yet")
-needs_expert = pytest.mark.skipif(not mini.has("vae", "clip", "i2v", "vap_expert"), reason="the mini expert is not trained yet")
+needs_expert = pytest.mark.skipif(
+    not mini.has("vae", "clip", "i2v", "vap_expert"), reason="the mini expert is not trained yet"
+)
 needs_i2v = pytest.mark.skipif(not mini.has("vae", "clip", "i2v"), reason="the mini I2V is not trained yet")
 
 
@@ -31,7 +35,9 @@ def test_the_vae_keeps_the_world_legible(server):
         for node in ("sampler", "unet", "positive", "negative", "swin"):
             del api[node]
         api["decode"]["inputs"]["samples"] = ["encode", 0]
-        api["load"]["_meta"]["title"] = str(scene)  # another clip under the same name: not to be answered from the cache
+        api["load"]["_meta"]["title"] = str(
+            scene
+        )  # another clip under the same name: not to be answered from the cache
         decoded = read_video(server.run(api)[0])
         assert decoded.shape == clip.shape
         assert psnr(decoded, clip) > 20
@@ -43,10 +49,14 @@ def test_the_vae_keeps_the_world_legible(server):
 def test_text_to_video(server):
     seen = []
     for seed, scene in enumerate(sample_scenes(4, seed=9, split="heldout", objects=(1,))):
-        frames = read_video(server.run(mini.workflow("mini_t2v", positive={"text": caption(scene)}, sampler={"seed": seed}))[0])
+        frames = read_video(
+            server.run(mini.workflow("mini_t2v", positive={"text": caption(scene)}, sampler={"seed": seed}))[0]
+        )
         assert frames.shape == (21, 64, 64, 3)
         seen.append(judge(frames, caption(scene)))
-    assert sum(score["background"] for score in seen) >= 3, "the prompt does not arrive: a background is learned first, chance is one in four"
+    assert sum(score["background"] for score in seen) >= 3, (
+        "the prompt does not arrive: a background is learned first, chance is one in four"
+    )
 
 
 @needs_t2v

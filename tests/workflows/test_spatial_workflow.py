@@ -1,8 +1,9 @@
 """The spatial mask workflow on the real server, with the mini CLIP."""
+
 import numpy as np
 from PIL import Image, ImageDraw
 
-from semantic_video.tests.harness.stand_in_models import load_workflow
+from semantic_video.harness.stand_in_models import load_workflow
 
 
 def test_the_mask_follows_the_text(server):

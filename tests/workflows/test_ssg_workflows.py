@@ -1,4 +1,5 @@
 """The workflows of the SSG Adapter, posted to the real server."""
+
 import numpy as np
 import pytest
 import torch
@@ -6,11 +7,14 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
 from semantic_video.cli.server import WorkflowError
-from semantic_video.tests.harness.stand_in_models import load_workflow, on_toys
+from semantic_video.harness.stand_in_models import load_workflow, on_toys
 from semantic_video.tests.workflows.test_swin_workflows import frames_of
 
 SIZE = {"width": 64, "height": 32, "length": 9}
-SMALL = {"ssg_i2v_visual_prompt_wan": {"i2v": SIZE, "sampler": {"steps": 2}}, "ssg_t2v_adapter_wan": {"latent": SIZE, "sampler": {"steps": 2}}}
+SMALL = {
+    "ssg_i2v_visual_prompt_wan": {"i2v": SIZE, "sampler": {"steps": 2}},
+    "ssg_t2v_adapter_wan": {"latent": SIZE, "sampler": {"steps": 2}},
+}
 
 
 @pytest.fixture
@@ -25,7 +29,11 @@ def picture(server):
 
 
 def video(server, name, **changes):
-    return next(frames_of(path) for path in server.run(on_toys(load_workflow(name), **SMALL[name] | changes)) if path.suffix == ".mp4")
+    return next(
+        frames_of(path)
+        for path in server.run(on_toys(load_workflow(name), **SMALL[name] | changes))
+        if path.suffix == ".mp4"
+    )
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -33,7 +41,9 @@ def test_the_video_follows_the_prompted_picture(picture, name):
     following = video(picture, name)
     assert following.shape == (9, 32, 64, 3)
     assert not np.array_equal(following, video(picture, name, apply={"strength": 0.0}))
-    assert not np.array_equal(following, video(picture, name, mask={"text": "a blue square"})), "what the text names decides what is shown"
+    assert not np.array_equal(following, video(picture, name, mask={"text": "a blue square"})), (
+        "what the text names decides what is shown"
+    )
     assert not np.array_equal(following, video(picture, name, apply={"passes": "conditional"}))
 
 
@@ -43,8 +53,14 @@ def test_a_mask_and_features_of_the_same_clip(picture):
     api["apply"]["inputs"]["mask"] = ["mask", 0]
     whole = next(frames_of(path) for path in picture.run(api) if path.suffix == ".mp4")
     assert not np.array_equal(whole, video(picture, "ssg_t2v_adapter_wan"))
-    api["see_prompt"] = {"class_type": "SemVidCLIPImageFeatures", "inputs": {"clip": ["clip_open", 0], "image": ["prompt", 0]}}
-    with pytest.raises(WorkflowError, match="trained with those of a CLIP of width 1280. Encode the image with the CLIP the adapter was trained with"):
+    api["see_prompt"] = {
+        "class_type": "SemVidCLIPImageFeatures",
+        "inputs": {"clip": ["clip_open", 0], "image": ["prompt", 0]},
+    }
+    with pytest.raises(
+        WorkflowError,
+        match="trained with those of a CLIP of width 1280. Encode the image with the CLIP the adapter was trained with",
+    ):
         picture.run(api)
 
 
@@ -56,7 +72,10 @@ def test_errors_reach_whoever_posted(picture):
         picture.run(without)
     folder = picture.base / "models" / "model_patches"
     save_file({"lora.up": torch.zeros(2)}, folder / "lora.safetensors")
-    for file, message in (("lora.safetensors", "lora.safetensors: is no SSG Adapter"), ("toy_expert.safetensors", "toy_expert.safetensors: is no SSG Adapter")):
+    for file, message in (
+        ("lora.safetensors", "lora.safetensors: is no SSG Adapter"),
+        ("toy_expert.safetensors", "toy_expert.safetensors: is no SSG Adapter"),
+    ):
         with pytest.raises(WorkflowError, match=message):
             picture.run(on_toys(load_workflow(name), **SMALL[name] | {"adapter": {"adapter_name": file}}))
     missing = on_toys(load_workflow(name), **SMALL[name] | {"adapter": {"adapter_name": "gone.safetensors"}})

@@ -1,4 +1,5 @@
 """The workflows of the Swin Renderer, posted to the real server."""
+
 from fractions import Fraction
 
 import av
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from semantic_video.cli.server import WorkflowError
-from semantic_video.tests.harness.stand_in_models import load_workflow, on_toys
+from semantic_video.harness.stand_in_models import load_workflow, on_toys
 
 SMALL = {"width": 64, "height": 32, "length": 57}  # 15 latent frames
 
@@ -27,11 +28,16 @@ def write_clip(path, frames):
             file.mux(packet)
 
 
-@pytest.mark.parametrize(("name", "steps"), [("swin_long_video_wan", {"sampler": {"steps": 2}}), ("swin_long_video_hunyuan", {"schedule": {"steps": 2}})])
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [("swin_long_video_wan", {"sampler": {"steps": 2}}), ("swin_long_video_hunyuan", {"schedule": {"steps": 2}})],
+)
 def test_long_video(server, name, steps):
     ticks = []
     changes = {"latent": SMALL, "swin": {"window": 6}} | steps
-    files = server.run(on_toys(load_workflow(name), **changes), lambda node, value, maximum: ticks.append((node, value, maximum)))
+    files = server.run(
+        on_toys(load_workflow(name), **changes), lambda node, value, maximum: ticks.append((node, value, maximum))
+    )
     assert frames_of(files[0]).shape == (57, 32, 64, 3)
     assert ("sampler", 2, 2) in ticks
     plain = server.run(on_toys(load_workflow(name), **changes | {"swin": {"strength": 0.0}}))
@@ -39,29 +45,45 @@ def test_long_video(server, name, steps):
     for node in host_only.values():
         node["inputs"] = {key: ["shift", 0] if value == ["swin", 0] else value for key, value in node["inputs"].items()}
     del host_only["swin"]
-    assert np.array_equal(frames_of(plain[0]), frames_of(server.run(host_only)[0])), "strength 0 must be the host, to the last pixel"
+    assert np.array_equal(frames_of(plain[0]), frames_of(server.run(host_only)[0])), (
+        "strength 0 must be the host, to the last pixel"
+    )
     assert not np.array_equal(frames_of(files[0]), frames_of(plain[0]))
 
 
 def test_video_to_video(server):
     clip = np.tile(np.linspace(0, 255, 96, dtype=np.uint8)[None, None, :, None], (45, 64, 1, 3))
     write_clip(server.base / "input" / "clip.mp4", clip)
-    files = server.run(on_toys(load_workflow("swin_video_to_video"), scale={"width": 64, "height": 32}, sampler={"steps": 2}, swin={"window": 4}))
+    files = server.run(
+        on_toys(
+            load_workflow("swin_video_to_video"),
+            scale={"width": 64, "height": 32},
+            sampler={"steps": 2},
+            swin={"window": 4},
+        )
+    )
     assert frames_of(files[0]).shape == (45, 32, 64, 3)
     with av.open(str(files[0])) as file:
         assert file.streams.video[0].average_rate == 12
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"swin": {"window": 0}}, r"SemVidSwinRenderer \(swin\): .*smaller than min"),
-    ({"swin": {"window": 7}}, "window 7: must be even"),
-    ({"swin": {"dense_blocks": "0-99"}}, "dense_blocks: '0-99' is out of range"),
-    ({"swin": {"anchors": "first frame"}}, "window 22 leaves no room for anchors"),
-    ({"swin": {"strength": 2.0}}, "bigger than max"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"swin": {"window": 0}}, r"SemVidSwinRenderer \(swin\): .*smaller than min"),
+        ({"swin": {"window": 7}}, "window 7: must be even"),
+        ({"swin": {"dense_blocks": "0-99"}}, "dense_blocks: '0-99' is out of range"),
+        ({"swin": {"anchors": "first frame"}}, "window 22 leaves no room for anchors"),
+        ({"swin": {"strength": 2.0}}, "bigger than max"),
+    ],
+)
 def test_errors_reach_whoever_posted(server, changes, message):
     with pytest.raises(WorkflowError, match=message):
-        server.run(on_toys(load_workflow("swin_long_video_wan"), latent=SMALL | {"length": 121}, sampler={"steps": 1}, **changes))
+        server.run(
+            on_toys(
+                load_workflow("swin_long_video_wan"), latent=SMALL | {"length": 121}, sampler={"steps": 1}, **changes
+            )
+        )
 
 
 def test_the_node_describes_itself(server):

@@ -1,13 +1,18 @@
 """The workflows of Video-As-Prompt, posted to the real server."""
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from semantic_video.cli.server import WorkflowError
-from semantic_video.tests.harness.stand_in_models import load_workflow, on_toys
+from semantic_video.harness.stand_in_models import load_workflow, on_toys
 from semantic_video.tests.workflows.test_swin_workflows import frames_of, write_clip
 
-SMALL = {"i2v": {"width": 64, "height": 32, "length": 9}, "reference": {"width": 64, "height": 32, "length": 9}, "sampler": {"steps": 2}}
+SMALL = {
+    "i2v": {"width": 64, "height": 32, "length": 9},
+    "reference": {"width": 64, "height": 32, "length": 9},
+    "sampler": {"steps": 2},
+}
 
 
 @pytest.fixture
@@ -25,7 +30,10 @@ def test_video_as_prompt(films):
     assert with_reference.shape == (9, 32, 64, 3)
     without = on_toys(load_workflow("vap_video_as_prompt_wan"), **SMALL | {"apply": {"strength": 0.0}})
     assert not np.array_equal(with_reference, frames_of(films.run(without)[0]))
-    as_video = on_toys(load_workflow("vap_video_as_prompt_wan"), **SMALL | {"reference": SMALL["reference"] | {"reference_video": ["load", 0]}})
+    as_video = on_toys(
+        load_workflow("vap_video_as_prompt_wan"),
+        **SMALL | {"reference": SMALL["reference"] | {"reference_video": ["load", 0]}},
+    )
     assert np.array_equal(with_reference, frames_of(films.run(as_video)[0])), "a VIDEO is taken like its frames"
 
 
@@ -38,11 +46,20 @@ def test_save_expert(films):
         films.run(on_toys(load_workflow("vap_save_expert"), save={"filename": "../../escaped"}))
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"reference": SMALL["reference"] | {"reference_video": ["first", 0]}}, r"reference_video: 1 frame\(s\); a reference is a clip of at least 2"),
-    ({"apply": {"model": ["expert", 0]}}, "expert: belongs to blocks 0, 2, this model has 2"),
-    ({"sampler": {"steps": 1, "positive": ["i2v", 0], "negative": ["i2v", 1]}}, "no conditioning carries a reference video"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"reference": SMALL["reference"] | {"reference_video": ["first", 0]}},
+            r"reference_video: 1 frame\(s\); a reference is a clip of at least 2",
+        ),
+        ({"apply": {"model": ["expert", 0]}}, "expert: belongs to blocks 0, 2, this model has 2"),
+        (
+            {"sampler": {"steps": 1, "positive": ["i2v", 0], "negative": ["i2v", 1]}},
+            "no conditioning carries a reference video",
+        ),
+    ],
+)
 def test_errors_reach_whoever_posted(films, changes, message):
     with pytest.raises(WorkflowError, match=message):
         films.run(on_toys(load_workflow("vap_video_as_prompt_wan"), **SMALL | changes))

@@ -1,4 +1,5 @@
 """Contact sheets: any clips, any lengths, one caption each."""
+
 import pytest
 import torch
 
@@ -15,7 +16,9 @@ def test_a_grid_shows_first_and_last_frame():
 
 def test_captions_widen_the_sheet():
     clip = torch.zeros(2, 8, 8, 3)
-    assert grid([clip], ["a caption that is wider than two frames of eight pixels"]).width > grid([clip], ["short"]).width
+    assert (
+        grid([clip], ["a caption that is wider than two frames of eight pixels"]).width > grid([clip], ["short"]).width
+    )
 
 
 def test_the_world_sheet_is_seeded(tmp_path):

@@ -1,4 +1,5 @@
 """Guards: frozen, looping, stitched and drifting videos are each caught, and truth is not."""
+
 from statistics import mean, median
 
 import pytest
@@ -36,7 +37,9 @@ def test_dynamic_degree(long_world):
     _, long = long_world
     short = render([sample_scene(i, motion=m) for i, m in enumerate(ONE_WAY)]).frames
     rests = render([sample_scene(i, motion="still") for i in range(4)], LONG).frames
-    assert mean(map(dynamic_degree, short)) > 2 * mean(map(dynamic_degree, long)) > 0.05  # the same path at a quarter of the speed
+    assert (
+        mean(map(dynamic_degree, short)) > 2 * mean(map(dynamic_degree, long)) > 0.05
+    )  # the same path at a quarter of the speed
     assert min(map(dynamic_degree, short)) > 0.02
     for still in (*rests, *map(frozen, long)):
         assert dynamic_degree(still) == 0
@@ -87,9 +90,21 @@ def test_truth_keeps_its_identity(long_world):
     assert mean(identity_drift(noisy(f), facts_of(s)) for s, f in zip(scenes, frames, strict=True)) < 0.05
 
 
-@pytest.mark.parametrize("change", [{"shape": "cross"}, {"shape": "triangle"}, {"shape": "square"}, {"colour": "yellow"}, {"colour": "purple"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"shape": "cross"}, {"shape": "triangle"}, {"shape": "square"}, {"colour": "yellow"}, {"colour": "purple"}],
+)
 def test_a_swap_midway_is_drift(change):
-    thing = {"shape": "circle", "colour": "blue", "size": "large", "x": 0.3, "y": 0.5, "radius": 0.17, "motion": "right", "speed": 0.4}
+    thing = {
+        "shape": "circle",
+        "colour": "blue",
+        "size": "large",
+        "x": 0.3,
+        "y": 0.5,
+        "radius": 0.17,
+        "motion": "right",
+        "speed": 0.4,
+    }
     before, after = (render([Scene((Thing(**(thing | more)),), "gray")], LONG).frames[0] for more in ({}, change))
     assert identity_drift(before) < 0.02
     assert identity_drift(torch.cat((before[:42], after[42:]))) > 0.9

@@ -1,4 +1,5 @@
 """Calibration of the oracle: right on truth, at chance on other captions, worse step by step on worse pictures."""
+
 import math
 import time
 from collections import defaultdict
@@ -11,7 +12,16 @@ import torch.nn.functional as F
 from semantic_video.miniworld.caption import caption
 from semantic_video.miniworld.oracle import judge, observe, score
 from semantic_video.miniworld.render import render
-from semantic_video.miniworld.scene import BACKGROUNDS, COLOURS, PLACE_MOTIONS, RELATIONS, SHAPES, facts_of, sample_scene, sample_scenes
+from semantic_video.miniworld.scene import (
+    BACKGROUNDS,
+    COLOURS,
+    PLACE_MOTIONS,
+    RELATIONS,
+    SHAPES,
+    facts_of,
+    sample_scene,
+    sample_scenes,
+)
 from semantic_video.miniworld.segment import shape_fit
 
 NAMES = {"object", "size", "relation", "motion", "attribute", "background", "adherence"}
@@ -38,7 +48,13 @@ def world():
 def test_truth_scores_at_least_99_percent(world):
     scenes, facts, _, reports = world
     rows = [score(r, f) for r, f in zip(reports, facts, strict=True)]
-    for part in (rows, rows[:150], rows[150:], rows[::2], rows[1::2]):  # all, training, held out, one object, two objects
+    for part in (
+        rows,
+        rows[:150],
+        rows[150:],
+        rows[::2],
+        rows[1::2],
+    ):  # all, training, held out, one object, two objects
         result = means(part)
         assert min(result.values()) >= 0.99, result
     assert set(means(rows)) == NAMES
@@ -58,7 +74,10 @@ def test_reports_are_the_truth(world):
             both = track.visible & ~turning
             assert (track.centre - truth.centres[i, k])[both].abs().max() < 0.5 / 64
             assert (track.radius / truth.radius[i, k] - 1)[both].abs().max() < 0.08
-            overlap = torch.minimum(track.mask, truth.masks[i, k])[both].sum() / torch.maximum(track.mask, truth.masks[i, k])[both].sum()
+            overlap = (
+                torch.minimum(track.mask, truth.masks[i, k])[both].sum()
+                / torch.maximum(track.mask, truth.masks[i, k])[both].sum()
+            )
             assert overlap > 0.6
 
 
@@ -86,16 +105,22 @@ def expected(truth, said):
     """The score that a perfect oracle gives to a true clip of `truth` for the caption facts `said`."""
     by_colour = {t.colour: replace(t, motion=t.motion or "still") for t in truth.things}
     found = [by_colour.get(t.colour) for t in said.things]
-    lasting = [13 / 21 if f and f.motion == "blink" != t.motion else 1.0 for f, t in zip(found, said.things, strict=True)]
+    lasting = [
+        13 / 21 if f and f.motion == "blink" != t.motion else 1.0 for f, t in zip(found, said.things, strict=True)
+    ]
     right = sum(v for f, t, v in zip(found, said.things, lasting, strict=True) if f and f.shape == t.shape)
-    scores = {"object": right / max(len(said.things), len(truth.things)),
-              "size": sum(bool(f) and f.size == t.size for f, t in zip(found, said.things, strict=True)) / len(found),
-              "background": float(truth.background == said.background)}
+    scores = {
+        "object": right / max(len(said.things), len(truth.things)),
+        "size": sum(bool(f) and f.size == t.size for f, t in zip(found, said.things, strict=True)) / len(found),
+        "background": float(truth.background == said.background),
+    }
     if said.relation:
         order = [t.colour for t in truth.things]
         colours = [t.colour for t in said.things]
-        scores["relation"] = float((colours == order and said.relation == truth.relation)
-                                   or (colours == order[::-1] and said.relation == OPPOSITE.get(truth.relation)))
+        scores["relation"] = float(
+            (colours == order and said.relation == truth.relation)
+            or (colours == order[::-1] and said.relation == OPPOSITE.get(truth.relation))
+        )
     a, b = found[0], said.things[0]
     name = "motion" if b.motion in PLACE_MOTIONS else "attribute"
     scores[name] = float(bool(a) and (a.motion, a.heading, a.to_colour) == (b.motion, b.heading, b.to_colour))
@@ -128,7 +153,9 @@ def test_one_wrong_word_fails_its_own_score(world):
         other_shape = SHAPES[(SHAPES.index(subject.shape) + 1 + i % 3) % 4]
         assert lost(replace(truth, things=(replace(subject, shape=other_shape), *rest)), report) == {"object"}
         grounds = list(BACKGROUNDS)
-        assert lost(replace(truth, background=grounds[(grounds.index(truth.background) + 1) % 4]), report) == {"background"}
+        assert lost(replace(truth, background=grounds[(grounds.index(truth.background) + 1) % 4]), report) == {
+            "background"
+        }
         if truth.relation:
             for wrong in set(RELATIONS) - {truth.relation}:
                 assert lost(replace(truth, relation=wrong), report) == {"relation"}
@@ -136,19 +163,32 @@ def test_one_wrong_word_fails_its_own_score(world):
         wrong = replace(subject, motion=moves[i % len(moves)], heading="", to_colour="")
         assert "motion" in lost(replace(truth, things=(wrong, *rest)), report)
         if scene.things[0].heading:
-            assert lost(replace(truth, things=(replace(subject, heading="".join(subject.heading.split()[:1]) + " off"), *rest)), report) == {"motion"}
+            assert lost(
+                replace(truth, things=(replace(subject, heading="".join(subject.heading.split()[:1]) + " off"), *rest)),
+                report,
+            ) == {"motion"}
         if subject.motion == "change":
             turned = next(c for c in COLOURS if c not in (subject.colour, subject.to_colour))
             assert lost(replace(truth, things=(replace(subject, to_colour=turned), *rest)), report) == {"attribute"}
 
 
 def test_a_mirror_swaps_left_and_right():
-    for motion, mirrored in (("left", "right"), ("right", "left"), ("up", "up"), ("down", "down"), ("still", "still"), ("circle", "circle")):
+    for motion, mirrored in (
+        ("left", "right"),
+        ("right", "left"),
+        ("up", "up"),
+        ("down", "down"),
+        ("still", "still"),
+        ("circle", "circle"),
+    ):
         for relation in RELATIONS:
             frames = render([sample_scene(3, "any", 2, motion, relation)]).frames[0]
             facts = facts_of(sample_scene(3, "any", 2, motion, relation))
-            flipped = replace(facts, things=(replace(facts.things[0], motion=mirrored), facts.things[1]),
-                              relation=OPPOSITE[relation] if "of" in relation else relation)
+            flipped = replace(
+                facts,
+                things=(replace(facts.things[0], motion=mirrored), facts.things[1]),
+                relation=OPPOSITE[relation] if "of" in relation else relation,
+            )
             assert judge(frames, facts)["adherence"] == judge(frames.flip(2), flipped)["adherence"] == 1
             if "of" in relation:
                 assert judge(frames.flip(2), facts)["relation"] == 0
@@ -168,10 +208,15 @@ def judged(scenes, frames, harm):
     return means([judge(harm(f), facts_of(s)) for s, f in zip(scenes, frames, strict=True)])
 
 
-@pytest.mark.parametrize(("harm", "levels", "floor"), [
-    (lambda f, level: f + level * torch.randn_like(f), (0.15, 0.3, 0.45, 0.8), 0.55),
-    (lambda f, level: blur(f, level), (1.0, 3.0, 5.0, 8.0), 0.6),
-    (lambda f, level: (1 - level) * f + 0.5 * level, (0.2, 0.5, 0.8, 1.0), 0.3)], ids=["noise", "blur", "fade"])
+@pytest.mark.parametrize(
+    ("harm", "levels", "floor"),
+    [
+        (lambda f, level: f + level * torch.randn_like(f), (0.15, 0.3, 0.45, 0.8), 0.55),
+        (lambda f, level: blur(f, level), (1.0, 3.0, 5.0, 8.0), 0.6),
+        (lambda f, level: (1 - level) * f + 0.5 * level, (0.2, 0.5, 0.8, 1.0), 0.3),
+    ],
+    ids=["noise", "blur", "fade"],
+)
 def test_worse_pictures_score_worse_step_by_step(world, harm, levels, floor):
     scenes, _, frames, _ = world
     scenes, frames = scenes[::7], frames[::7]
@@ -220,7 +265,10 @@ def test_more_objects_than_named_cost():
 
 @pytest.mark.parametrize(("frames", "size"), [(2, 64), (5, 32), (81, 96)])
 def test_other_lengths_and_sizes(frames, size):
-    scenes = [sample_scene(i, motion=m) for i, m in enumerate(("left", "still", "grow", "diagonal", "change" if frames > 2 else "up"))]
+    scenes = [
+        sample_scene(i, motion=m)
+        for i, m in enumerate(("left", "still", "grow", "diagonal", "change" if frames > 2 else "up"))
+    ]
     for scene, clip in zip(scenes, render(scenes, frames, size).frames, strict=True):
         assert judge(clip, caption(scene))["adherence"] == 1
 

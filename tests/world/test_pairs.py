@@ -1,4 +1,6 @@
-"""Pairs for video prompts: captions that leave the motion to the reference, references that could be exchanged, scores that tell them apart."""
+"""Pairs for video prompts: captions that leave the motion to the reference, references that could be exchanged, scores
+that tell them apart."""
+
 from dataclasses import replace
 
 import pytest
@@ -16,7 +18,9 @@ PAIRS = held_out_pairs(40)
 def test_captions_without_the_motion_say_all_the_rest(objects):
     for seed, scene in enumerate(sample_scenes(100, 3, "any", (objects,))):
         whole = facts_of(scene)
-        expected = replace(whole, things=(replace(whole.things[0], motion=None, heading="", to_colour=""), *whole.things[1:]))
+        expected = replace(
+            whole, things=(replace(whole.things[0], motion=None, heading="", to_colour=""), *whole.things[1:])
+        )
         assert parse(caption(scene, motion=False)) == parse(caption(scene, seed, motion=False)) == expected
         assert parse(caption(scene, seed, 0.5, motion=False)).things[0].motion is None
         assert parse(caption(scene)) == whole
@@ -38,10 +42,16 @@ def test_a_target_can_follow_the_other_reference():
         assert does(scene) == does(other) != does(target)
         assert fits(scene) and fits(target)
         truth = render([scene, target])
-        torch.testing.assert_close(truth.frames[0, 0], truth.frames[1, 0], rtol=0, atol=1e-4)  # it starts from the same first frame
+        torch.testing.assert_close(
+            truth.frames[0, 0], truth.frames[1, 0], rtol=0, atol=1e-4
+        )  # it starts from the same first frame
         assert pair_scores(truth.frames[0], target, other)["transfer"] == 1.0
         thing, seen = target.things[0], other.things[0]
-        assert thing.shape != seen.shape and thing.colour not in (seen.colour, seen.to_colour) and target.background != other.background
+        assert (
+            thing.shape != seen.shape
+            and thing.colour not in (seen.colour, seen.to_colour)
+            and target.background != other.background
+        )
 
 
 def test_a_frozen_clip_follows_nothing_that_moves():

@@ -1,11 +1,21 @@
 """The renderer: frames and truth agree, batches change nothing, edges are anti-aliased."""
+
 from random import Random
 
 import pytest
 import torch
 
 from semantic_video.miniworld.render import render, signed_distance
-from semantic_video.miniworld.scene import BACKGROUNDS, COLOURS, GROWTH, SHAPES, Scene, Thing, sample_scene, sample_scenes
+from semantic_video.miniworld.scene import (
+    BACKGROUNDS,
+    COLOURS,
+    GROWTH,
+    SHAPES,
+    Scene,
+    Thing,
+    sample_scene,
+    sample_scenes,
+)
 
 
 def one(shape="circle", motion="still", radius=0.17, **more):
@@ -14,9 +24,17 @@ def one(shape="circle", motion="still", radius=0.17, **more):
 
 def test_shapes_and_ranges():
     truth = render(sample_scenes(4, 0), frames=5, size=32)
-    assert truth.frames.shape == (4, 5, 32, 32, 3) and truth.frames.dtype == torch.float32 and truth.frames.is_contiguous()
-    assert truth.masks.shape == (4, 2, 5, 32, 32) and truth.boxes.shape == (4, 2, 5, 4) and truth.visible.shape == (4, 2, 5)
-    assert truth.centres.shape == (4, 2, 5, 2) and truth.radius.shape == (4, 2, 5) and truth.colours.shape == (4, 2, 5, 3)
+    assert (
+        truth.frames.shape == (4, 5, 32, 32, 3) and truth.frames.dtype == torch.float32 and truth.frames.is_contiguous()
+    )
+    assert (
+        truth.masks.shape == (4, 2, 5, 32, 32)
+        and truth.boxes.shape == (4, 2, 5, 4)
+        and truth.visible.shape == (4, 2, 5)
+    )
+    assert (
+        truth.centres.shape == (4, 2, 5, 2) and truth.radius.shape == (4, 2, 5) and truth.colours.shape == (4, 2, 5, 3)
+    )
     assert truth.frames.min() >= 0 and truth.frames.max() <= 1 and truth.masks.min() >= 0 and truth.masks.max() <= 1
     assert not truth.visible[0, 1].any() and not truth.masks[0, 1].any()  # a scene of one in a batch of two
 
@@ -72,9 +90,17 @@ def test_motions_are_what_they_say():
     def state(motion, frames=21, **more):
         return render([one(motion=motion, radius=0.1, speed=0.3, **more)], frames, 8)
 
-    moved = {m: (t.centres[0, 0, -1] - t.centres[0, 0, 0]).tolist() for m in ("left", "right", "up", "down") for t in [state(m)]}
-    assert moved == {"left": pytest.approx([-0.3, 0]), "right": pytest.approx([0.3, 0]), "up": pytest.approx([0, -0.3]),
-                     "down": pytest.approx([0, 0.3])}
+    moved = {
+        m: (t.centres[0, 0, -1] - t.centres[0, 0, 0]).tolist()
+        for m in ("left", "right", "up", "down")
+        for t in [state(m)]
+    }
+    assert moved == {
+        "left": pytest.approx([-0.3, 0]),
+        "right": pytest.approx([0.3, 0]),
+        "up": pytest.approx([0, -0.3]),
+        "down": pytest.approx([0, 0.3]),
+    }
     diagonal = state("diagonal", heading="down left").centres[0, 0]
     assert (diagonal[-1] - diagonal[0]).tolist() == pytest.approx([-0.3, 0.3])
     orbit = state("circle", phase=1.0).centres[0, 0]
@@ -83,7 +109,9 @@ def test_motions_are_what_they_say():
     assert float(state("shrink").radius[0, 0, -1]) == pytest.approx(0.1 / GROWTH)
     assert state("blink").visible[0, 0].int().tolist() == [1] * 5 + [0] * 4 + [1] * 4 + [0] * 4 + [1] * 4
     colours = state("change", to_colour="blue").colours[0, 0]
-    assert colours[0].tolist() == pytest.approx(COLOURS["red"]) and colours[-1].tolist() == pytest.approx(COLOURS["blue"])
+    assert colours[0].tolist() == pytest.approx(COLOURS["red"]) and colours[-1].tolist() == pytest.approx(
+        COLOURS["blue"]
+    )
 
 
 @pytest.mark.parametrize("motion", ["left", "grow", "change", "diagonal"])

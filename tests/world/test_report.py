@@ -1,4 +1,5 @@
 """The comparison finds what is there, and nothing where nothing is."""
+
 import random
 
 import pytest
@@ -10,7 +11,9 @@ from semantic_video.miniworld.report import GUARDS, compare, interval, markdown,
 def clips(shift: float, seed: int, count: int = 200) -> list[dict[str, float]]:
     """Scores that share their captions' difficulty, so that only pairing shows a small shift."""
     hard, own = random.Random(0), random.Random(seed)
-    return [{"object": hard.random() + shift + 0.05 * own.gauss(0, 1), "dynamic degree": own.random()} for _ in range(count)]
+    return [
+        {"object": hard.random() + shift + 0.05 * own.gauss(0, 1), "dynamic degree": own.random()} for _ in range(count)
+    ]
 
 
 def test_a_small_paired_gain_is_found_with_its_size():
@@ -21,18 +24,30 @@ def test_a_small_paired_gain_is_found_with_its_size():
 
 
 def test_no_difference_is_called_none_at_the_stated_rate():
-    verdicts = [compare(clips(0.0, 2 * i + 10), clips(0.0, 2 * i + 11), )[0].verdict for i in range(20)]
+    verdicts = [
+        compare(
+            clips(0.0, 2 * i + 10),
+            clips(0.0, 2 * i + 11),
+        )[0].verdict
+        for i in range(20)
+    ]
     assert verdicts.count("no clear difference") >= 17
 
 
 def test_the_interval_covers_the_mean():
     generator = torch.Generator().manual_seed(0)
-    hits = [low <= 0.5 <= high for low, high in (interval(torch.rand(60, generator=generator), resamples=500, seed=i) for i in range(100))]
+    hits = [
+        low <= 0.5 <= high
+        for low, high in (interval(torch.rand(60, generator=generator), resamples=500, seed=i) for i in range(100))
+    ]
     assert 88 <= sum(hits) <= 100
 
 
 def test_scores_that_one_clip_lacks_are_left_out_in_pairs():
-    rows = compare([{"object": 1.0, "relation": 0.0}, {"object": 0.0}], [{"object": 1.0, "relation": 1.0}, {"object": 1.0, "relation": 1.0}])
+    rows = compare(
+        [{"object": 1.0, "relation": 0.0}, {"object": 0.0}],
+        [{"object": 1.0, "relation": 1.0}, {"object": 1.0, "relation": 1.0}],
+    )
     assert {row.score: row.clips for row in rows} == {"object": 2, "relation": 1}
 
 

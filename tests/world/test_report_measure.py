@@ -1,4 +1,5 @@
 """What run.py report asks of the server and what it scores, with a server that returns the truth."""
+
 import json
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,7 +27,9 @@ def test_prompts_may_leave_out_where_and_relation_is_scored_all_the_same(said, t
     workflow = {"text": {"class_type": "Text", "_meta": {"title": "Prompt"}, "inputs": {"text": ""}}}
     rows = report.measure(SimpleNamespace(base=tmp_path, run=run), [("truth", workflow)], scenes, 1, [], said)[0]
     assert [parse(text).relation for text in asked] == [scene.relation if said else None for scene in scenes]
-    assert all(parse(text).things[1].colour == scene.things[1].colour for text, scene in zip(asked, scenes, strict=True))
+    assert all(
+        parse(text).things[1].colour == scene.things[1].colour for text, scene in zip(asked, scenes, strict=True)
+    )
     assert [row["relation"] for row in rows] == [1.0, 1.0, 1.0]
     assert asked[0] == caption(scenes[0], 0, relation=said)
 
@@ -48,6 +51,9 @@ def test_each_variant_is_compared_with_the_last(tmp_path, monkeypatch):
     for name, value in (("one", 1), ("two", 2)):
         (row,) = json.loads((tmp_path / f"{name}.json").read_text())
         assert (row["difference"], row["verdict"], row["clips"]) == (pytest.approx(5 - value), "B higher", 3)
-        assert f"A: {workflow} n.x={value}" in (tmp_path / f"{name}.md").read_text() and (tmp_path / f"{name}.png").exists()
+        assert (
+            f"A: {workflow} n.x={value}" in (tmp_path / f"{name}.md").read_text()
+            and (tmp_path / f"{name}.png").exists()
+        )
     with pytest.raises(ValueError, match=r"--out: 1 name\(s\) for 3 workflow\(s\); give 2"):
         report.main(words)

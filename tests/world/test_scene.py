@@ -1,4 +1,5 @@
 """Scenes: the same from the same seed, splits apart in combinations, relations true and alone true in every frame."""
+
 import itertools
 import math
 
@@ -33,8 +34,13 @@ def combinations(scene):
 def test_a_seed_is_a_scene():
     assert sample_scenes(20, 3) == sample_scenes(20, 3)
     assert sample_scenes(20, 3) != sample_scenes(20, 4)
-    assert caption(sample_scene(0)) == "a small purple cross moves down on a brown background"  # in every process and version
-    assert caption(sample_scene(1, "heldout", 2)) == "a large yellow cross grows, right of a small cyan cross on a brown background"
+    assert (
+        caption(sample_scene(0)) == "a small purple cross moves down on a brown background"
+    )  # in every process and version
+    assert (
+        caption(sample_scene(1, "heldout", 2))
+        == "a large yellow cross grows, right of a small cyan cross on a brown background"
+    )
 
 
 def test_places_and_paths_are_few():
@@ -80,7 +86,10 @@ def test_one_relation_and_only_one_is_true_in_every_frame(frames):
         assert (far[on, axis] - near[on, axis + 2] > 0.04).all()
 
 
-@pytest.mark.parametrize(("relation", "axis", "first"), [("left of", 0, True), ("right of", 0, False), ("above", 1, True), ("below", 1, False)])
+@pytest.mark.parametrize(
+    ("relation", "axis", "first"),
+    [("left of", 0, True), ("right of", 0, False), ("above", 1, True), ("below", 1, False)],
+)
 def test_relations_mean_what_they_mean_on_the_screen(relation, axis, first):
     """Read from pixels: the column, or the row counted from the top, where each object's mask lies."""
     masks = render([sample_scene(4, "any", 2, "still", relation)], 1).masks[0, :, 0]
@@ -100,7 +109,7 @@ def test_a_long_clip_keeps_moving():
     for motion in set(MOTIONS) - {"still"}:
         truth = render([sample_scene(7, motion=motion)], 168, size=8)
         state = [truth.centres, truth.radius.unsqueeze(-1), truth.colours, truth.visible.float().unsqueeze(-1)]
-        middle = [s[0, 0, 168 * 2 // 5: 168 * 3 // 5] for s in state]
+        middle = [s[0, 0, 168 * 2 // 5 : 168 * 3 // 5] for s in state]
         assert any((m.amax(0) - m.amin(0)).max() > 0.005 for m in middle), motion
 
 
@@ -109,8 +118,19 @@ def test_pairs_share_the_motion_and_nothing_else():
         split = ("train", "heldout")[seed % 2]
         first, second = sample_pair(seed, split)
         a, b = first.things[0], second.things[0]
-        assert (a.motion, a.heading, a.to_colour, a.speed, a.phase) == (b.motion, b.heading, b.to_colour, b.speed, b.phase)
-        assert a.colour != b.colour and a.shape != b.shape and (a.x, a.y) != (b.x, b.y) and first.background != second.background
+        assert (a.motion, a.heading, a.to_colour, a.speed, a.phase) == (
+            b.motion,
+            b.heading,
+            b.to_colour,
+            b.speed,
+            b.phase,
+        )
+        assert (
+            a.colour != b.colour
+            and a.shape != b.shape
+            and (a.x, a.y) != (b.x, b.y)
+            and first.background != second.background
+        )
         assert is_held_out(first) == is_held_out(second) == (split == "heldout")
         assert b.to_colour != b.colour
     assert render(list(sample_pair(3)), size=8).boxes.max() < 1
@@ -119,7 +139,13 @@ def test_pairs_share_the_motion_and_nothing_else():
 def test_words_can_be_asked_for():
     assert sample_scene(0, motion="blink").things[0].motion == "blink"
     assert sample_scene(0, "heldout", 2, relation="above").relation == "above"
-    for wrong in ({"split": "test"}, {"objects": 3}, {"motion": "jump"}, {"relation": "above"}, {"objects": 2, "relation": "near"}):
+    for wrong in (
+        {"split": "test"},
+        {"objects": 3},
+        {"motion": "jump"},
+        {"relation": "above"},
+        {"objects": 2, "relation": "near"},
+    ):
         with pytest.raises(ValueError, match=f"{list(wrong)[-1]} is .* use one of"):
             sample_scene(0, **wrong)
 

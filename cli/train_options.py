@@ -1,0 +1,284 @@
+"""python run.py train mini-vae | mini-clip | mini-t2v | mini-i2v | video-prompt | ssg-adapter: the mini model family of
+MiniWorld, by the host's own modules.
+
+Each can be stopped and continued (--resume) and leaves in OUT a safetensors file that ComfyUI's loaders read, with the
+command, the seed, the steps and the held-out scores in its metadata. Order: mini-vae and mini-clip first, then
+mini-t2v, then mini-i2v, which starts from mini-t2v, then video-prompt, the Video-As-Prompt expert beside mini-i2v, or
+ssg-adapter, the SSG Adapter beside mini-t2v. With --pairs or --clips these two are trained on clips of one's own,
+beside a model of one's own.
+"""
+
+import argparse
+import json
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+from ..mini.family import WEIGHTS
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = {  # name -> module, minutes, batch, rate
+    "mini-vae": ("mini.vae", 30.0, 8, 3e-3),
+    "mini-clip": ("mini.clip_training", 20.0, 96, 2e-3),
+    "mini-latents": ("mini.dit", 0.0, 16, 0.0),
+    "mini-t2v": ("mini.dit", 180.0, 24, 8e-3),
+    "mini-i2v": ("mini.dit", 60.0, 24, 6e-3),
+    "video-prompt": ("mini.video_prompt", 20.0, 24, 8e-3),
+    "ssg-adapter": ("mini.ssg_adapter", 10.0, 24, 8e-3),
+}
+OWN = {"video-prompt": ("cli.own_expert", 60.0, 1, 5e-5), "ssg-adapter": ("cli.own_adapter", 60.0, 1, 3e-4)}
+OWN_NEEDS = {  # flag -> model, files
+    "pairs": ("video-prompt", ("backbone", "vae", "text_encoder")),
+    "clips": ("ssg-adapter", ("backbone", "vae", "text_encoder", "clip")),
+}
+HELD_OUT = 200
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        prog="run.py train",
+        description=__doc__.split("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    options.add_argument("model", choices=MODELS)
+    options.add_argument("--minutes", type=float, help="train so long (default: its own, unless --steps is given)")
+    options.add_argument("--steps", type=int, help="train so many steps")
+    options.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
+    options.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the finished files")
+    options.add_argument(
+        "--cache", type=Path, default=ROOT / ".cache" / "training", help="folder of checkpoints, latents and plots"
+    )
+    options.add_argument("--batch", type=int, help="clips (or pictures) a step")
+    options.add_argument("--rate", type=float, help="highest learning rate")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument(
+        "--held-out",
+        type=int,
+        help=f"held-out scenes to score on (default: {HELD_OUT}), or clips to validate on (default: a tenth)",
+    )
+    options.add_argument(
+        "--scenes",
+        type=int,
+        default=40000,
+        help="distinct scenes to train the DiTs on (mini-latents only encodes them), or pairs",
+    )
+    options.add_argument("--export-minutes", type=float, help="also write the finished file so often")
+    dit = options.add_argument_group("mini-t2v, mini-i2v")
+    dit.add_argument("--start", type=Path, help="finished file of the same model to begin from")
+    dit.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile the model: half a minute more at first, then much quicker on a CPU",
+    )
+    adapter = options.add_argument_group("ssg-adapter")
+    adapter.add_argument(
+        "--rank", type=int, help="of the keys and values of each block: higher learns more and takes more parameters"
+    )
+    adapter.add_argument("--token-width", type=int, help="channels of the prompted image's tokens")
+    adapter.add_argument("--blocks", help="blocks with a branch, such as 0-3,8 (default: all)")
+    adapter.add_argument(
+        "--spatial", choices=("rope", "none"), help="whether what the image shows somewhere is looked for there"
+    )
+    own = options.add_argument_group(
+        "clips of your own",
+        "instead of MiniWorld: video-prompt with --pairs, beside a Wan I2V of 36 input channels, or "
+        "ssg-adapter with --clips, beside Wan or HunyuanVideo",
+    )
+    own.add_argument(
+        "--pairs",
+        type=Path,
+        help="folder with a folder for each pair: reference.mp4, target.mp4, reference.txt, target.txt",
+    )
+    own.add_argument(
+        "--clips", type=Path, help="folder with videos, and beside each a .txt of the same name that says what it shows"
+    )
+    own.add_argument("--backbone", type=Path, help="the model's file, under ComfyUI's names")
+    own.add_argument("--vae", type=Path, help="file of the backbone's VAE")
+    own.add_argument(
+        "--text-encoder",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="file that the backbone's CLIP Loader takes, for HunyuanVideo both",
+    )
+    own.add_argument(
+        "--clip",
+        type=Path,
+        help="--clips: file that this pack's CLIP Loader takes; it finds the caption in a clip's first frame",
+    )
+    own.add_argument(
+        "--clip-vision",
+        type=Path,
+        help="file that the backbone's CLIP Vision Loader takes, for backbones with an image branch; with --clips it "
+        "also looks at the prompted image, in place of --clip",
+    )
+    own.add_argument("--layers", default="0,4,8", help="--pairs: blocks of the backbone that get an expert")
+    own.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=[832, 480],
+        metavar=("WIDTH", "HEIGHT"),
+        help="pairs are stretched to it, clips cropped",
+    )
+    own.add_argument(
+        "--length",
+        type=int,
+        default=49,
+        help="frames, 4 n + 1, evenly over each of a pair, or from the start of each clip",
+    )
+    own.add_argument(
+        "--fps",
+        type=float,
+        default=16.0,
+        help="--clips: frames per second to take: 16 for Wan, 24 for HunyuanVideo; 0 as they are",
+    )
+    own.add_argument(
+        "--style", choices=("grey", "darken", "blur"), default="grey", help="--clips: how Visual Prompt paints the mask"
+    )
+    own.add_argument(
+        "--offload",
+        action="store_true",
+        help="--clips: leave the backbone in main memory, which takes less GPU memory and more time",
+    )
+    return options
+
+
+def own_files(chosen: argparse.Namespace):
+    """What --pairs or --clips needs beside it, None without either. ValueError, naming the flag, for what is missing or
+    does not belong."""
+    given = [flag for flag in OWN_NEEDS if getattr(chosen, flag)]
+    for flag in given:
+        if chosen.model != OWN_NEEDS[flag][0]:
+            raise ValueError(f"--{flag}: is for {OWN_NEEDS[flag][0]}, not for {chosen.model}.")
+    if not given:
+        if alone := [name for name in (*OWN_NEEDS["clips"][1], "clip_vision") if getattr(chosen, name)]:
+            raise ValueError(
+                f"{flag_of(alone[0])}: is for clips of your own; also give --pairs (video-prompt) or --clips "
+                "(ssg-adapter)."
+            )
+        return None
+    [flag] = given
+    if absent := [name for name in OWN_NEEDS[flag][1] if getattr(chosen, name) is None]:
+        raise ValueError(f"--{flag}: also give {', '.join(map(flag_of, absent))}.")
+    if chosen.out.resolve() == WEIGHTS:
+        raise ValueError(
+            f"--{flag}: also give --out, the folder for your {'expert' if flag == 'pairs' else 'adapter'}."
+        )
+    return expert_files(chosen) if flag == "pairs" else adapter_files(chosen)
+
+
+def expert_files(chosen: argparse.Namespace):
+    from .own_expert import Files
+
+    if len(chosen.text_encoder) > 1:
+        raise ValueError(f"--text-encoder: {len(chosen.text_encoder)} files; a Wan I2V has one.")
+    layers = tuple(int(part) if part.strip().isdigit() else -1 for part in chosen.layers.split(","))
+    return Files(
+        chosen.backbone,
+        chosen.vae,
+        chosen.text_encoder[0],
+        chosen.pairs,
+        layers,
+        chosen.clip_vision,
+        tuple(chosen.size),
+        chosen.length,
+    )
+
+
+def adapter_files(chosen: argparse.Namespace):
+    from ..training.video_folder import Shape
+    from .own_adapter import Files
+
+    try:
+        shape = Shape(*chosen.size, chosen.length, chosen.fps, chosen.style)
+    except ValueError as error:
+        raise ValueError(f"--size, --length: {error}") from None
+    return Files(
+        chosen.backbone,
+        chosen.vae,
+        tuple(chosen.text_encoder),
+        chosen.clip,
+        chosen.clips,
+        shape,
+        chosen.clip_vision,
+        chosen.held_out,
+        chosen.offload,
+    )
+
+
+def flag_of(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def own_options(chosen: argparse.Namespace) -> dict:
+    """What a model is told beside the plan. ValueError, naming the flag, for what it does not take."""
+    given = {}
+    for models, names in (
+        (("mini-t2v", "mini-i2v"), ("start", "compile")),
+        (("ssg-adapter",), ("rank", "token_width", "blocks", "spatial")),
+    ):
+        found = {name: value for name in names if (value := getattr(chosen, name)) not in (None, False)}
+        if found and chosen.model not in models:
+            raise ValueError(f"{flag_of(next(iter(found)))}: is for {' and '.join(models)}, not for {chosen.model}.")
+        given |= found
+    return given
+
+
+def main(arguments: list[str]) -> int:
+    """Trains as the command line says; ComfyUI is on the path by then (cli/train.py)."""
+    chosen = parser().parse_args(arguments)
+    import comfy.model_management
+
+    comfy.model_management.in_training = True  # hosts that fuse RoPE have no backward pass for it
+    from ..training.loop import Plan
+
+    own, given = own_files(chosen), own_options(chosen)
+    module, minutes, batch, rate = (OWN if own else MODELS)[chosen.model]
+    plan = Plan(
+        chosen.model,
+        chosen.cache,
+        chosen.minutes or (None if chosen.steps else minutes),
+        chosen.steps,
+        chosen.batch or batch,
+        chosen.seed,
+        chosen.rate or rate,
+        resume=chosen.resume,
+        export_minutes=chosen.export_minutes,
+        held_out=HELD_OUT if chosen.held_out is None else chosen.held_out,
+        scenes=chosen.scenes,
+    )
+    command = shlex.join(
+        ["python", "run.py", "train", *(Path(argument).name or argument for argument in arguments)]
+    )  # files are shared, paths are not
+
+    def describe(state, scores, **facts) -> dict[str, str]:
+        return {
+            "training": json.dumps(
+                {
+                    "command": command,
+                    "seed": plan.seed,
+                    "steps": state.step,
+                    "minutes": round(state.seconds / 60, 1),
+                    "host": comfy_version(),
+                    "held_out": scores,
+                }
+                | facts
+            ),
+            "format": "pt",
+        }
+
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    chosen.cache.mkdir(parents=True, exist_ok=True)
+    scores = import_module(f"..{module}", __package__).run(plan, chosen.out, describe, *([own] if own else []), **given)
+    print(json.dumps({chosen.model: scores}))
+    return 0
+
+
+def comfy_version() -> str:
+    try:
+        import comfyui_version
+
+        return comfyui_version.__version__
+    except ImportError:
+        return ""

@@ -1,0 +1,15 @@
+"""python launch.py /path/to/ComfyUI/main.py [ComfyUI's arguments]: starts ComfyUI with the stand-ins this machine
+needs."""
+
+import runpy
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import stand_ins  # noqa: E402
+
+if __name__ == "__main__":
+    stand_ins.install()
+    sys.argv = sys.argv[1:]
+    sys.path[0] = str(Path(sys.argv[0]).parent)
+    runpy.run_path(sys.argv[0], run_name="__main__")

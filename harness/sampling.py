@@ -1,0 +1,111 @@
+"""A sampling run on a toy model, the way KSampler makes it. Import after ComfyUI is on sys.path."""
+
+from dataclasses import dataclass, replace
+
+import comfy.clip_vision
+import comfy.sample
+import torch
+from torch import Tensor
+
+from .toy import TEXT_DIM, TOYS
+
+
+def seeded(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What to sample. frames, height, width: of the latent; words, negative_words: text tokens of the two prompts."""
+
+    toy: str
+    frames: int = 9
+    height: int = 4
+    width: int = 4
+    words: int = 7
+    negative_words: int = 7
+    batch: int = 1
+    cfg: float = 3.0
+    steps: int = 3
+    seed: int = 1
+    sampler: str = "euler"
+    start_step: int | None = None
+    last_step: int | None = None
+
+    def __post_init__(self):
+        if "ref_latent" in TOYS[self.toy].conds and self.words == self.negative_words:
+            object.__setattr__(
+                self, "negative_words", self.words + 2
+            )  # the host fails on a batch of two with ref_latent
+
+    def but(self, **changes) -> "Shot":
+        return replace(self, **changes)
+
+
+def conditioning(shot: Shot, words: int, seed: int) -> list:
+    """CONDITIONING with whatever the toy's nodes would attach."""
+    toy = TOYS[shot.toy]
+    video = (1, toy.channels, shot.frames, shot.height, shot.width)
+    extra = {"pooled_output": seeded(1, 768, seed=seed)}
+    attach = {
+        "concat": lambda: {"concat_latent_image": seeded(*video, seed=3), "concat_mask": torch.ones(1, 1, *video[2:])},
+        "clip_vision": lambda: {
+            "clip_vision_output": clip_vision(penultimate_hidden_states=seeded(1, 5, 1280, seed=4))
+        },
+        "siglip": lambda: {"clip_vision_output": clip_vision(last_hidden_state=seeded(1, 6, 1152, seed=4))},
+        "byt5": lambda: {"conditioning_byt5small": seeded(1, 3, 1472, seed=5)},
+        "vace": lambda: {
+            "vace_frames": [seeded(1, 32, *video[2:], seed=6)],
+            "vace_mask": [torch.ones(1, 64, *video[2:])],
+            "vace_strength": [0.7],
+        },
+        "camera": lambda: {
+            "camera_conditions": seeded(1, 24, shot.frames, shot.height * 8, shot.width * 8, seed=7),
+            "concat_latent_image": seeded(*video, seed=3),
+        },
+        "reference": lambda: {"reference_latents": [seeded(1, toy.channels, 1, shot.height, shot.width, seed=8)]},
+        "time_dim_concat": lambda: {"time_dim_concat": seeded(1, toy.channels, 2, shot.height, shot.width, seed=9)},
+        "context_latents": lambda: {
+            "context_latents": [seeded(1, toy.channels, 1, 2, 4, seed=10), seeded(1, toy.channels, 3, 4, 4, seed=11)]
+        },
+        "guiding_frame": lambda: {"guiding_frame_index": 0},
+        "ref_latent": lambda: {"ref_latent": seeded(1, toy.channels, 1, shot.height, shot.width, seed=12)},
+        "first_frame": dict,
+    }
+    for name in toy.conds:
+        extra |= attach[name]()
+    return [[seeded(1, words, TEXT_DIM, seed=seed), extra]]
+
+
+def clip_vision(**states) -> comfy.clip_vision.Output:
+    output = comfy.clip_vision.Output()
+    for name, value in states.items():
+        output[name] = value
+    return output
+
+
+def sample(model, shot: Shot, callback=None) -> Tensor:
+    """[batch, channels, frames, height, width]"""
+    toy = TOYS[shot.toy]
+    shape = (shot.batch, toy.channels, shot.frames, shot.height, shot.width)
+    mask = None
+    if "first_frame" in toy.conds:  # per-frame timesteps
+        mask = torch.ones(1, 1, *shape[2:])
+        mask[:, :, 0] = 0
+    return comfy.sample.sample(
+        model,
+        seeded(*shape, seed=shot.seed),
+        shot.steps,
+        shot.cfg,
+        shot.sampler,
+        "simple",
+        conditioning(shot, shot.words, 20),
+        conditioning(shot, shot.negative_words, 21),
+        torch.zeros(shape) if mask is None else seeded(*shape, seed=13),
+        noise_mask=mask,
+        seed=shot.seed,
+        callback=callback,
+        disable_pbar=True,
+        start_step=shot.start_step,
+        last_step=shot.last_step,
+    )

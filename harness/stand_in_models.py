@@ -1,0 +1,62 @@
+"""Running the shipped workflows without the shipped workflows' gigabytes: the same graph on tiny models."""
+
+import copy
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TOY_NODES = ROOT / "harness" / "toy_nodes"
+MODELS = {
+    "wan2.1_t2v_1.3B_fp16.safetensors": "wan-t2v",
+    "hunyuan_video_t2v_720p_bf16.safetensors": "hunyuan-t2v",
+    "wan2.1_i2v_480p_14B_fp16.safetensors": "wan-i2v-clip",
+}
+
+
+def load_workflow(name: str) -> dict:
+    return json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def on_toys(api: dict, **changes) -> dict:
+    """The workflow with toy models in place of its checkpoints, and inputs changed as in on_toys(api, latent={"length":
+    81})."""
+    api = copy.deepcopy(api)
+    training = [node["inputs"] for node in api.values() if node["class_type"] == "SemVidSSGAdapterTrain"]
+    encoders = {value[0] for inputs in training for value in inputs.values() if isinstance(value, list)}
+    for node_id, node in list(api.items()):
+        inputs = node["inputs"]
+        match node["class_type"]:
+            case "UNETLoader":
+                inputs["unet_name"] = f"{MODELS[inputs['unet_name']]}.safetensors"
+            case "VAELoader":
+                inputs["vae_name"] = "toy_vae.safetensors"
+            case "CLIPLoader" | "CLIPVisionLoader" if node_id in encoders:
+                node["class_type"], node["inputs"] = f"Toy{node['class_type']}", {}
+            case "CLIPLoader" | "DualCLIPLoader" | "CLIPVisionLoader":
+                del api[node_id]
+            case "CLIPVisionEncode":
+                node["class_type"], node["inputs"] = "ToyCLIPVisionEncode", {"image": inputs["image"]}
+            case "SemVidVAPExpertLoader" | "SemVidVAPSaveExpert":
+                inputs["expert_name"] = "toy_expert.safetensors"
+            case "SemVidSSGAdapterLoader":
+                inputs["adapter_name"] = "toy_adapter.safetensors"
+            case "SemVidCLIPLoader":
+                inputs["clip_name"] = "mini_clip.safetensors"
+            case "SemVidCLIPSpatialMask":
+                inputs["text"] = "a red square"  # words that MiniWorld's CLIP knows
+            case "CLIPTextEncode":
+                node["class_type"], node["inputs"] = "ToyTextEncode", {"text": inputs["text"]}
+    for node_id, inputs in changes.items():
+        api[node_id]["inputs"] |= inputs
+    return api
+
+
+def write_toys(models: Path) -> None:
+    """The toys of all shipped workflows, into a ComfyUI models folder. Import after ComfyUI is on sys.path."""
+    from .toy import write_toy, write_toy_adapter, write_toy_expert, write_toy_vae
+
+    for toy in MODELS.values():
+        write_toy(toy, models / "diffusion_models" / f"{toy}.safetensors")
+    write_toy_vae(models / "vae" / "toy_vae.safetensors")
+    write_toy_expert(models / "model_patches" / "toy_expert.safetensors")
+    write_toy_adapter(models / "model_patches" / "toy_adapter.safetensors")

@@ -1,0 +1,171 @@
+"""Tiny models with random weights, saved as files that ComfyUI's own loaders read. Import after ComfyUI is on
+sys.path."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import comfy.ops
+import torch
+from comfy.ldm.hunyuan_video.model import HunyuanVideo
+from comfy.ldm.wan.model import CameraWanModel, VaceWanModel, WanModel
+from comfy.ldm.wan.vae import WanVAE
+from safetensors.torch import save_file
+
+from ..kernels.ssg_adapter import SSGAdapter
+from ..kernels.ssg_spec import Spec
+
+TEXT_DIM = 32
+WAN = dict(dim=48, ffn_dim=96, num_heads=2, num_layers=4, text_dim=TEXT_DIM, freq_dim=256, in_dim=16, out_dim=16)
+HUNYUAN = dict(
+    in_channels=16,
+    out_channels=16,
+    vec_in_dim=768,
+    context_in_dim=TEXT_DIM,
+    hidden_size=128,
+    mlp_ratio=4.0,
+    num_heads=1,
+    depth=2,
+    depth_single_blocks=3,
+    axes_dim=[16, 56, 56],
+    theta=256,
+    patch_size=[1, 2, 2],
+    qkv_bias=True,
+    guidance_embed=True,
+    byt5=False,
+    meanflow=False,
+    use_cond_type_embedding=False,
+    vision_in_dim=None,
+    meanflow_sum=False,
+)
+
+
+@dataclass(frozen=True)
+class Toy:
+    """channels: of the latent; conds: extra conditioning its runs carry (see sampling.py)."""
+
+    build: type
+    config: dict = field(hash=False)
+    channels: int = 16
+    conds: tuple[str, ...] = ()
+
+
+TOYS = {
+    "wan-t2v": Toy(WanModel, WAN),
+    "wan-i2v": Toy(WanModel, WAN | {"in_dim": 36}, conds=("concat",)),
+    "wan-i2v-clip": Toy(WanModel, WAN | {"in_dim": 36, "model_type": "i2v"}, conds=("concat", "clip_vision")),
+    "wan-5b": Toy(WanModel, WAN | {"in_dim": 48, "out_dim": 48}, channels=48, conds=("first_frame",)),
+    "wan-vace": Toy(VaceWanModel, WAN | {"model_type": "vace", "vace_layers": 2, "vace_in_dim": 96}, conds=("vace",)),
+    "wan-camera": Toy(
+        CameraWanModel,
+        WAN | {"in_dim": 32, "model_type": "camera", "in_dim_control_adapter": 24},
+        conds=("camera", "clip_vision"),
+    ),
+    "wan-reference": Toy(WanModel, WAN | {"in_dim": 36, "in_dim_ref_conv": 16}, conds=("reference",)),
+    "wan-phantom": Toy(WanModel, WAN, conds=("time_dim_concat",)),
+    "wan-in-context": Toy(WanModel, WAN, conds=("context_latents",)),
+    "hunyuan-t2v": Toy(HunyuanVideo, HUNYUAN),
+    "hunyuan-i2v": Toy(HunyuanVideo, HUNYUAN, conds=("guiding_frame", "ref_latent")),
+    "hunyuan-1.5": Toy(
+        HunyuanVideo,
+        HUNYUAN
+        | dict(
+            in_channels=65,
+            out_channels=32,
+            vec_in_dim=None,
+            depth=4,
+            depth_single_blocks=0,
+            patch_size=[1, 1, 1],
+            guidance_embed=False,
+            byt5=True,
+            use_cond_type_embedding=True,
+            vision_in_dim=1152,
+            meanflow_sum=True,
+        ),
+        channels=32,
+        conds=("siglip", "byt5"),
+    ),
+}
+STRAIGHT = ("wan-t2v", "wan-i2v-clip", "hunyuan-t2v", "hunyuan-1.5")  # one of each kind of attention
+
+
+@torch.no_grad()
+def randomize(module: torch.nn.Module, seed: int = 0) -> None:
+    """Weights under which every part of the module matters: 1 / sqrt(fan in), norms near 1."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.ndim > 1:
+            noise *= parameter[0].numel() ** -0.5 if "modulation" not in name else 0.5
+        elif name.endswith(("weight", "gamma", "scale")):
+            noise = 1 + 0.1 * noise
+        else:
+            noise *= 0.1
+        parameter.copy_(noise)
+
+
+def write_toy(name: str, path: Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> Path:
+    """Saves the toy as a diffusion model file with the metadata ComfyUI needs to read it."""
+    toy = TOYS[name]
+    module = toy.build(**toy.config, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init)
+    randomize(module, seed)
+    weights = {
+        key: value.to(dtype if value.ndim > 1 else torch.float32).contiguous()
+        for key, value in module.state_dict().items()
+    }
+    transformer = {"num_heads": toy.config["num_heads"]} | ({"text_dim": TEXT_DIM} if "text_dim" in toy.config else {})
+    save_file(weights, path, {"config": json.dumps({"transformer": transformer})})
+    return path
+
+
+def write_toy_expert(path: Path, seed: int = 1) -> Path:
+    """A Video-As-Prompt expert beside the toy "wan-i2v-clip", on its blocks 0 and 2."""
+    config = TOYS["wan-i2v-clip"].config | {"num_layers": 2}
+    module = WanModel(**config, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init)
+    randomize(module, seed)
+    weights = {key: value.contiguous() for key, value in module.state_dict().items() if not key.startswith("head.")}
+    save_file(
+        weights,
+        path,
+        {
+            "layers": "0,2",
+            "config": json.dumps({"transformer": {"num_heads": config["num_heads"], "text_dim": TEXT_DIM}}),
+        },
+    )
+    return path
+
+
+def write_toy_adapter(path: Path, name: str = "wan-t2v", seed: int = 2, **changes) -> Path:
+    """An SSG Adapter for the toy, as if trained, on features like ViT-H's."""
+    config = TOYS[name].config
+    wan = name.startswith("wan")
+    spec = Spec(
+        **{
+            "family": "wan" if wan else "hunyuan",
+            "width": config["dim" if wan else "hidden_size"],
+            "heads": config["num_heads"],
+            "blocks": (0, 3),
+            "rank": 4,
+            "token_width": 16,
+        }
+        | changes
+    )
+    adapter = SSGAdapter(spec)
+    randomize(adapter, seed)
+    save_file(adapter.state_dict(), path, spec.metadata)
+    return path
+
+
+def write_toy_vae(path: Path, dim: int = 8, seed: int = 0) -> Path:
+    """A Wan 2.1 VAE of width `dim`."""
+    module = WanVAE(
+        dim=dim,
+        z_dim=16,
+        dim_mult=[1, 2, 4, 4],
+        num_res_blocks=2,
+        attn_scales=[],
+        temperal_downsample=[False, True, True],
+    )
+    randomize(module, seed)
+    save_file({key: value.contiguous() for key, value in module.state_dict().items()}, path)
+    return path

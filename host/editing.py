@@ -1,0 +1,222 @@
+"""Editing attention, or a model call's inputs, without replacing the model.
+
+An editor gets a `Call` and a `proceed` that continues with the next editor and ends in the attention the user chose.
+Editors are installed into the host's override slot only inside model calls in which they act, around whatever override
+is there by then: they stack in any order with each other and with other packs, and where none acts the host runs its
+own path.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from comfy.ldm.modules.attention import optimized_attention
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from .families import family_of
+from .forward import RUN, Forward, Run, bind, read
+from .layout import Site, SiteKind
+from .schedule import ALWAYS, Interval
+
+EDITORS = "semantic_video_editors"
+OVERRIDE = "optimized_attention_override"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One attention call, in one layout whatever the host used.
+
+    q: [batch, queries, heads, dim]; k, v: [batch, keys, heads, dim]; after RoPE.
+    before, after: queries in front of and behind the video grid (on joint attention `before` includes the text).
+    mask: None or additive / boolean [batch | 1, heads | 1, queries | 1, keys].
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    mask: Tensor | None
+    site: Site
+    forward: Forward
+    before: int
+    after: int
+
+    def replace(self, **changes) -> "Call":
+        return replace(self, **changes)
+
+
+Continue = Callable[[Call], Tensor]  # -> [batch, queries, heads * dim]
+Edit = Callable[[Call, Continue], Tensor]
+Inputs = Callable[[Forward], dict]  # -> arguments of the model's call to replace, by name
+
+
+@dataclass(frozen=True)
+class Editor:
+    """name: one per technique; applied twice and active twice, the later application acts.
+
+    splits: hands on parts of a call, so it runs next to the backend, inside all editors that need whole calls.
+    check: called with the Run before the first step; raises ValueError for what cannot work.
+    inputs: instead of `edit`, with no sites.
+    """
+
+    name: str
+    edit: Edit | None
+    sites: tuple[SiteKind, ...]
+    interval: Interval = ALWAYS
+    splits: bool = False
+    check: Callable[[Run], None] | None = None
+    inputs: Inputs | None = None
+
+
+def edit_attention(
+    model,
+    name: str,
+    edit: Edit,
+    *,
+    sites: Iterable[SiteKind],
+    interval: Interval = ALWAYS,
+    splits: bool = False,
+    check: Callable[[Run], None] | None = None,
+    active: bool = True,
+):
+    """A clone of MODEL whose attention at `sites` goes through `edit` during `interval`; `model` itself if not
+    `active`.
+
+    Raises ValueError for a model of no known family.
+    """
+    family_of(model)
+    return _install(model, Editor(name, edit, tuple(sites), interval, splits, check)) if active else model
+
+
+def edit_inputs(
+    model,
+    name: str,
+    inputs: Inputs,
+    *,
+    interval: Interval = ALWAYS,
+    check: Callable[[Run], None] | None = None,
+    active: bool = True,
+):
+    """A clone of MODEL whose calls get what `inputs` returns during `interval`, of the same shapes; otherwise as
+    `edit_attention`."""
+    family_of(model)
+    return _install(model, Editor(name, None, (), interval, check=check, inputs=inputs)) if active else model
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """An attention of our own, [batch, tokens, heads, dim] -> [batch, queries, heads * dim]: on the backend ComfyUI was
+    started with, past all editors and overrides, which know the model's attentions only. With few keys Sage can give
+    NaN, so the host is told to be exact, as it tells itself."""
+    return optimized_attention(*(x.flatten(2) for x in (q, k, v)), heads=q.shape[2], low_precision_attention=False)
+
+
+def _install(model, editor: Editor):
+    model = model.clone()
+    for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, _around_run), (WrappersMP.DIFFUSION_MODEL, _around_call)):
+        if wrapper not in model.get_wrappers(kind, "semantic_video"):
+            model.add_wrapper_with_key(kind, "semantic_video", wrapper)
+    options = model.model_options["transformer_options"]
+    options[EDITORS] = (*options.get(EDITORS, ()), editor)
+    return model
+
+
+def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+    guider = executor.class_obj
+    options = guider.model_options["transformer_options"]
+    run = options[RUN] = Run.of(guider, noise, sigmas)
+    editors = options[EDITORS]
+    for editor in editors:
+        if editor.check:
+            editor.check(run)
+    result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    for editor in {e.name: e for e in editors}.values():
+        if editor.name in run.fired:
+            continue
+        if not any(editor.interval.contains(sigma, run.model_sampling) for sigma in run.sigmas[:-1]):
+            logging.warning(
+                "[semantic-video] %s did nothing: start and end leave out all steps of this run (sigma %.3f to %.3f). "
+                "Widen them.",
+                editor.name,
+                run.sigmas[0],
+                run.sigmas[-1],
+            )
+        else:
+            logging.warning(
+                "[semantic-video] %s did nothing: no %s attention of the model came by. Another patch replaces its "
+                "blocks, their "
+                "attention or the model; remove that patch, or this one.",
+                editor.name,
+                " or ".join(editor.sites),
+            )
+    return result
+
+
+def _around_call(executor, *args, **kwargs):
+    bound = bind(executor, args, kwargs)
+    options = bound.arguments["transformer_options"]
+    forward = read(executor, bound)
+    acting = {e.name: e for e in options[EDITORS] if forward and forward.within(e.interval)}
+    if not acting:
+        return executor(*args, **kwargs)
+    for editor in acting.values():
+        if editor.inputs:
+            bound.arguments.update(editor.inputs(forward))
+            forward.run.fired.add(editor.name)
+    # No editors further in: a host that came to list this wrapper twice must not apply them twice.
+    bound.arguments["transformer_options"] = inner = {**options, EDITORS: ()}
+    if editors := sorted(
+        (e for e in acting.values() if e.sites), key=lambda editor: not editor.splits
+    ):  # innermost first
+        inner[OVERRIDE] = _override(forward, editors, options.get(OVERRIDE))
+    return executor(*bound.args[1:], **bound.kwargs)
+
+
+def _override(forward: Forward, editors: list[Editor], previous: Callable | None) -> Callable:
+    sites = {kind for editor in editors for kind in editor.sites}
+
+    def override(func, q, k, v, heads, *args, **kwargs):
+        kwargs |= zip(("mask", "attn_precision", "skip_reshape", "skip_output_reshape"), args)
+        attention = partial(previous, func) if previous else func
+        by_head = kwargs.get(
+            "skip_reshape", False
+        )  # [batch, heads, tokens, dim] rather than [batch, tokens, heads * dim]
+        token_axis = 2 if by_head else 1
+        site = forward.site(kwargs.get("transformer_options", {}), q.shape[token_axis], k.shape[token_axis])
+        if site is None or site.kind not in sites:
+            return attention(q, k, v, heads, **kwargs)
+
+        by_head_out = kwargs.pop("skip_output_reshape", False)
+        if by_head:
+            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        else:
+            dim = q.shape[-1] // heads
+            q, k, v = (x.unflatten(2, (-1, dim)) for x in (q, k, v))
+        host_mask = kwargs.get("mask")
+        mask = _four_axes(host_mask)
+
+        def backend(call: Call) -> Tensor:
+            to_host = (lambda x: x.transpose(1, 2)) if by_head else (lambda x: x.flatten(2))
+            options = kwargs if call.mask is mask else {**kwargs, "mask": call.mask}
+            return attention(to_host(call.q), to_host(call.k), to_host(call.v), heads, **options)
+
+        proceed = backend
+        for editor in editors:
+            if site.kind in editor.sites:
+                forward.run.fired.add(editor.name)
+                proceed = partial(editor.edit, proceed=proceed)
+        layout = forward.layout
+        out = proceed(
+            Call(q, k, v, mask, site, forward, before=q.shape[1] - layout.tokens + layout.before, after=layout.after)
+        )
+        return out.unflatten(2, (heads, -1)).transpose(1, 2) if by_head_out else out
+
+    return override
+
+
+def _four_axes(mask: Tensor | None) -> Tensor | None:
+    """The host's masks have two to four axes: [queries, keys], [batch, queries, keys], [batch, heads, queries,
+    keys]."""
+    if mask is None or mask.ndim == 4:
+        return mask
+    return mask.unsqueeze(0).unsqueeze(0) if mask.ndim == 2 else mask.unsqueeze(1)

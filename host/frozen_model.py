@@ -1,0 +1,143 @@
+"""A frozen MODEL in which gradients flow to extra weights: memory, conditionings, noise levels, its prediction."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import comfy.model_management
+import comfy.samplers
+import torch
+import torch.utils.checkpoint
+from torch import Tensor, nn
+
+STREAMS = ("x", "img", "txt")  # arguments of a block that hold tokens
+LEAST_SIGMA = 1e-3  # below it, rounding is larger than what is learnt
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Out of the inference mode that nodes run in, on the host's paths that have a backward pass."""
+    before, comfy.model_management.in_training = comfy.model_management.in_training, True
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        comfy.model_management.in_training = before
+
+
+def own_copy(model):
+    """A clone of MODEL whose weights can be part of a graph. Tensors that the host made in inference mode cannot; as in
+    its own LoRA training, they are read again from the file, or where the host does not know the file, wrapped anew
+    around the same memory. Call within `differentiable`."""
+    if not any(parameter.is_inference() for parameter in model.model.parameters()):
+        return model.clone()
+    if getattr(model, "cached_patcher_init", None) is not None:
+        return model.clone(force_deepcopy=True)
+    for module in model.model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, value in tensors.items():
+                if value is not None and value.is_inference():
+                    plain = torch.empty(0, dtype=value.dtype, device=value.device)
+                    plain.set_(value.untyped_storage(), value.storage_offset(), value.size(), value.stride())
+                    tensors[name] = (
+                        nn.Parameter(plain, requires_grad=False) if isinstance(value, nn.Parameter) else plain
+                    )
+    return model.clone()
+
+
+def load_frozen(model, offload: bool = False) -> None:
+    """Loads MODEL for training. offload: its weights wait in main memory and come block by block, which takes less of
+    the device's memory and more time."""
+    model.model.requires_grad_(False)
+    comfy.model_management.load_models_gpu([model], memory_required=1e20, force_full_load=not offload)
+
+
+@contextmanager
+def copying_norms(blocks: list[nn.Module]) -> Iterator[None]:
+    """Within it, LayerNorms keep copies of their inputs for the backward pass: Hunyuan's blocks write into these
+    later."""
+    hooks = [
+        norm.register_forward_pre_hook(lambda module, args: tuple(map(copied, args)))
+        for block in blocks
+        for norm in block.modules()
+        if isinstance(norm, nn.LayerNorm)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def checkpointed(blocks: list[nn.Module]) -> Iterator[None]:
+    """Within it, each block keeps nothing for its backward pass but its input, and runs again there."""
+    forwards = [block.forward for block in blocks]
+
+    def again(forward):
+        def on_copies(*args, **kwargs):  # Hunyuan's blocks write into what they are given, too
+            return forward(
+                *map(copied, args),
+                **{name: copied(value) if name in STREAMS else value for name, value in kwargs.items()},
+            )
+
+        def run(*args, **kwargs):  # the host goes on to write the next block's number into the options
+            kept = {name: dict(value) if isinstance(value, dict) else value for name, value in kwargs.items()}
+            return torch.utils.checkpoint.checkpoint(on_copies, *args, use_reentrant=False, **kept)
+
+        return run
+
+    for block, forward in zip(blocks, forwards):
+        block.forward = again(forward)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+def copied(x):
+    return x.clone() if isinstance(x, Tensor) else x
+
+
+def conds_of(model, noise: Tensor, text: Tensor, extra: dict | None = None) -> dict:
+    """What the model takes beside the latent, as the host makes it of a conditioning: text [batch, tokens, width] and
+    what came with it."""
+    device = model.load_device
+    found = model.model.extra_conds(
+        noise=noise,
+        device=device,
+        cross_attn=text,
+        width=noise.shape[-1] * 8,
+        height=noise.shape[-2] * 8,
+        prompt_type="positive",
+        **(extra or {}),
+    )
+    return {name: cond.process_cond(batch_size=len(noise), area=None, device=device) for name, cond in found.items()}
+
+
+def batch_groups(conds: list[dict]) -> list[list[int]]:
+    """Indices of conds that fit one batch, group by group: prompts of different length do not."""
+    groups: list[list[int]] = []
+    for i, cond in enumerate(conds):
+        fitting = next((group for group in groups if comfy.samplers.cond_equal_size(conds[group[0]], cond)), None)
+        groups.append([i]) if fitting is None else fitting.append(i)
+    return groups
+
+
+def cat_conds(conds: list[dict], device: torch.device) -> dict[str, Tensor]:
+    """One batch of conds that are batch_groups, for `denoised`."""
+    return comfy.samplers.cond_cat(conds, device)
+
+
+def sigmas_at(model_sampling, fractions: Tensor) -> Tensor:
+    """Noise levels at fractions 0..1 of the model's schedule, [n] -> [n]: uniform fractions visit them as a sampler
+    does."""
+    return torch.tensor([float(model_sampling.percent_to_sigma(float(u))) for u in fractions]).clamp(min=LEAST_SIGMA)
+
+
+def denoised(model, x: Tensor, sigma: Tensor, conds: dict[str, Tensor], options: dict) -> Tensor:
+    """The clean latents that MODEL and its patches predict for x [batch, ...] at sigma [batch], in one call as the
+    sampler makes it. options: more transformer options."""
+    host = {**model.model_options["transformer_options"], "wrappers": model.wrappers, "callbacks": model.callbacks}
+    more = {"sigmas": sigma, "cond_or_uncond": [0]}
+    return model.model.apply_model(x, sigma, transformer_options=host | more | options, **conds)

@@ -1,0 +1,85 @@
+"""Key names of a Video-As-Prompt expert, in any of the forms its files have, as ComfyUI's names of a Wan model."""
+
+import re
+from collections.abc import Iterable
+
+SUFFIX = "_mot_ref"
+PUBLISHED_LAYERS = tuple(range(0, 40, 4))  # of Video-As-Prompt-Wan2.1-14B; the paper's config names other lists
+HEAD = ("head.modulation", "head.head.weight", "head.head.bias")  # an expert has none
+UNUSED_IN_LAST = re.compile(
+    r"self_attn\.(q|o|norm_q)\.|cross_attn\.|norm3\.|ffn\."
+)  # its last block only hands over keys and values
+
+RENAMED = {
+    "condition_embedder.text_embedder.linear_1": "text_embedding.0",
+    "condition_embedder.text_embedder.linear_2": "text_embedding.2",
+    "condition_embedder.time_embedder.linear_1": "time_embedding.0",
+    "condition_embedder.time_embedder.linear_2": "time_embedding.2",
+    "condition_embedder.time_proj": "time_projection.1",
+    "condition_embedder.image_embedder.norm1": "img_emb.proj.0",
+    "condition_embedder.image_embedder.ff.net.0.proj": "img_emb.proj.1",
+    "condition_embedder.image_embedder.ff.net.2": "img_emb.proj.3",
+    "condition_embedder.image_embedder.norm2": "img_emb.proj.4",
+    "proj_out": "head.head",
+    "attn1": "self_attn",
+    "attn2": "cross_attn",
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "o",
+    "add_k_proj": "k_img",
+    "add_v_proj": "v_img",
+    "norm_added_k": "norm_k_img",
+    "ffn.net.0.proj": "ffn.0",
+    "ffn.net.2": "ffn.2",
+    "norm2": "norm3",  # diffusers counts the affine norm second, ComfyUI third
+}
+_PART = re.compile(r"(?<![\w])(" + "|".join(sorted(map(re.escape, RENAMED), key=len, reverse=True)) + r")(?![\w])")
+
+
+def host_key(key: str) -> str:
+    """ComfyUI's name of a diffusers Wan key; `_mot_ref` is dropped, block numbers stay."""
+    key = key.replace(SUFFIX, "")
+    if key.startswith("blocks."):
+        key = re.sub(r"\bscale_shift_table$", "modulation", key)
+    elif key == "scale_shift_table":
+        key = "head.modulation"
+    return _PART.sub(lambda match: RENAMED[match[1]], key)
+
+
+def expert_keys(keys: Iterable[str], metadata: dict[str, str]) -> tuple[dict[str, str], tuple[int, ...]]:
+    """{key of the file: key of a Wan model numbered 0, 1, ...} of an expert in any of its three forms, and its blocks'
+    places in the backbone.
+
+    The forms: a whole diffusers checkpoint or its `_mot_ref` part; ComfyUI names as an extracted expert has them, the
+    places in metadata "layers" or, without that, the published ones. Raises ValueError for a file that holds no expert.
+    """
+    keys = list(keys)
+    marked = [key for key in keys if SUFFIX in key]
+    if marked:
+        layers = tuple(sorted({int(match[1]) for key in marked if (match := re.match(r"blocks\.(\d+)\.", key))}))
+        number = {layer: i for i, layer in enumerate(layers)}
+        names = {
+            key: re.sub(r"^blocks\.(\d+)", lambda match: f"blocks.{number[int(match[1])]}", host_key(key))
+            for key in marked
+        }
+        return names, layers
+    blocks = {int(match[1]) for key in keys if (match := re.match(r"blocks\.(\d+)\.self_attn\.k\.weight$", key))}
+    if not blocks or HEAD[1] in keys:
+        raise ValueError(
+            "holds no Video-As-Prompt expert: no key contains '_mot_ref', and it is not an extracted expert"
+        )
+    layers = tuple(int(n) for n in metadata["layers"].split(",")) if "layers" in metadata else PUBLISHED_LAYERS
+    if len(layers) != len(blocks):
+        raise ValueError(
+            f'has {len(blocks)} blocks but {len(layers)} places for them: its metadata has no fitting "layers"'
+        )
+    return {key: key for key in keys if key not in HEAD}, layers
+
+
+def used_keys(keys: Iterable[str]) -> list[str]:
+    """Keys of an expert that inference uses: the last block's keys and values go into attention, nothing else of it
+    goes anywhere."""
+    keys = list(keys)
+    last = max(int(match[1]) for key in keys if (match := re.match(r"blocks\.(\d+)\.", key)))
+    return [key for key in keys if not (key.startswith(f"blocks.{last}.") and UNUSED_IN_LAST.search(key))]

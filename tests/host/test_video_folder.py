@@ -1,0 +1,148 @@
+"""A folder of clips: what is read of it, what is kept, and what is said of clips that cannot be used."""
+
+import os
+from fractions import Fraction
+
+import av
+import comfy.sd
+import comfy.utils
+import numpy as np
+import pytest
+import torch
+
+from semantic_video.harness.toy import write_toy_vae
+from semantic_video.harness.toy_nodes import ToyCLIP, ToyCLIPVision
+from semantic_video.training.video_files import captioned_videos, read_frames
+from semantic_video.training.video_folder import Encoders, Shape, VideoFolder
+
+SHAPE = Shape(48, 32, 5, 0.0)
+
+
+def write(path, frames=8, rate=8, caption="a red square"):
+    """Frames that grow brighter one by one, left half twice as bright."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=Fraction(rate), options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for i in range(frames):
+            picture = np.full((64, 96, 3), 10 + 10 * i, dtype=np.uint8)
+            picture[:, :48] *= 2
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                file.mux(packet)
+        for packet in stream.encode():
+            file.mux(packet)
+    if caption is not None:
+        path.with_suffix(".txt").write_text(caption)
+
+
+@pytest.fixture
+def clips(tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for i, ending in enumerate((".mp4", ".mkv", ".mov")):
+        write(folder / f"{i}{ending}", caption=f"a red square {i}")
+    return folder
+
+
+@pytest.fixture
+def vae(tmp_path):
+    return comfy.sd.VAE(comfy.utils.load_torch_file(str(write_toy_vae(tmp_path / "vae.safetensors"))))
+
+
+def folder_of(clips, toys, vae, tmp_path, name="wan-t2v", shape=SHAPE):
+    return VideoFolder(clips, shape, Encoders(vae, ToyCLIP(), ToyCLIPVision()), toys(name), tmp_path / "cache")
+
+
+def test_frames_are_taken_cropped_and_resampled(clips):
+    path = clips / "0.mp4"
+    frames = read_frames(path, 5, 32, 32)
+    assert frames.shape == (5, 32, 32, 3) and frames.min() >= 0 and frames.max() <= 1
+    levels = frames[:, 16, 28, 0] * 255
+    torch.testing.assert_close(levels, torch.arange(5) * 10.0 + 10, atol=4, rtol=0)
+    assert frames[0, 16, 4, 0] > frames[0, 16, 28, 0]
+    half = read_frames(path, 4, 32, 32, fps=4.0)[:, 16, 28, 0] * 255
+    torch.testing.assert_close(half, torch.arange(4) * 20.0 + 10, atol=4, rtol=0)
+    double = read_frames(path, 5, 32, 32, fps=16.0)[:, 16, 28, 0] * 255
+    torch.testing.assert_close(double, torch.tensor([10.0, 20, 20, 30, 30]), atol=4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: [p.unlink() for p in list(f.iterdir())], "no videos in it. Put clips there"),
+        (lambda f: (f / "1.txt").unlink(), r"1.mkv: no 1.txt beside it. Write what the clip shows into"),
+        (lambda f: (f / "1.txt").write_text(" \n"), "1.txt: is empty"),
+        (lambda f: (f / "1.mkv").write_bytes(b"no video"), "1.mkv: cannot be read as a video"),
+        (lambda f: (f / "1.mkv").write_bytes((f / "1.mkv").read_bytes()[:900]), "1.mkv: "),
+        (
+            lambda f: write(f / "1.mkv", frames=4),
+            "1.mkv: has 4 frames, length asks for 5. Lower length, or remove the clip",
+        ),
+    ],
+)
+def test_clips_that_cannot_be_used_are_named(clips, toys, vae, tmp_path, spoil, message):
+    spoil(clips)
+    with pytest.raises(ValueError, match=message):
+        folder_of(clips, toys, vae, tmp_path).fill()
+
+
+def test_a_missing_folder():
+    with pytest.raises(ValueError, match="folder '/nowhere': no such folder"):
+        captioned_videos("/nowhere")
+
+
+def test_latents_that_are_not_finite(clips, toys, vae, tmp_path):
+    next(vae.first_stage_model.parameters()).data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="0.mp4: its latents are NaN or infinite"):
+        folder_of(clips, toys, vae, tmp_path).fill()
+
+
+def test_a_vae_of_another_model(clips, toys, vae, tmp_path):
+    with pytest.raises(ValueError, match=r"vae: gives latents of shape .* this model takes \[1, 48"):
+        folder_of(clips, toys, vae, tmp_path, "wan-5b").fill()
+
+
+def test_clips_are_encoded_once_and_again_where_anything_differs(clips, toys, vae, tmp_path):
+    folder = folder_of(clips, toys, vae, tmp_path)
+    folder.fill()
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+    assert len(made) == 4, "three clips and the empty text"
+    again = folder_of(clips, toys, vae, tmp_path)
+    again.fill()
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == made
+    os.rename(clips / "0.mp4", clips / "renamed.mp4")
+    (clips / "renamed.txt").write_text("a blue square")
+    folder_of(clips, toys, vae, tmp_path).fill()
+    assert len(list((tmp_path / "cache").iterdir())) == 5
+    folder_of(clips, toys, vae, tmp_path, shape=Shape(32, 32, 5, 0.0)).fill()
+    assert len(list((tmp_path / "cache").iterdir())) == 9
+
+
+@pytest.mark.parametrize("name", ["wan-t2v", "wan-i2v-clip", "hunyuan-t2v"])
+def test_a_batch_is_what_the_model_takes(clips, toys, vae, tmp_path, name):
+    from random import Random
+
+    from semantic_video.host.frozen_model import differentiable, load_frozen, own_copy
+    from semantic_video.training.ssg_adapter import losses, spec_for, with_adapter
+
+    folder = folder_of(clips, toys, vae, tmp_path, name)
+    folder.fill()
+    learnt, kept = folder.split(0.3, 0)
+    assert len(learnt) == 2 and len(kept) == 1 and folder.split(0.0, 0)[1] == []
+    with differentiable():
+        model = own_copy(toys(name))
+        load_frozen(model)
+        from semantic_video.kernels.ssg_adapter import SSGAdapter, initialise
+
+        adapter = SSGAdapter(spec_for(model, folder.features_of(learnt[0])[None], 4, None, 16))
+        initialise(adapter)
+        batch = folder.draw(learnt, 3)(Random(0))
+        assert batch.latents.shape == (3, 16, 2, 4, 6) and batch.features.shape == (3, 257, 1280)
+        assert ("c_concat" in batch.conds[0]) == (name == "wan-i2v-clip") == ("clip_fea" in batch.conds[0])
+        assert losses(with_adapter(model, adapter), folder.draw(learnt, 3), Random(0))["loss"].requires_grad
+
+
+def test_shapes_that_cannot_be():
+    with pytest.raises(ValueError, match="width 50: must be a multiple of 16"):
+        Shape(50, 32, 5)
+    with pytest.raises(ValueError, match=r"length 6: must be 4 n \+ 1"):
+        Shape(48, 32, 6)
