@@ -1,7 +1,7 @@
 """SSG Adapter: a frozen video DiT looks at a prompted image through a second attention branch.
 
-    y = Attn(q, K, V) + strength * gate_l * m * Attn(q~, K'_l(e), V'_l(e)),    e = projector(CLIP patch features of the
-    prompted image)
+    e = projector(CLIP patch features of the prompted image)
+    y = Attn(q, K, V) + strength * gate_l * m * Attn(q~, K'_l(e), V'_l(e))
 
 m: a weight per video token (1 without a mask). Only video queries look. K' and V' are low-rank (token_width -> rank ->
 width); V' starts at zero, so a new adapter is the frozen model bit for bit. q~ and K' carry places: what the image

@@ -1,12 +1,12 @@
 """Mini T2V and I2V: the host's WanModel at width 160, nine and six blocks deep, trained by flow matching on cached
 latents of rendered scenes.
 
-    x_s = (1 - s) x0 + s eps
-    s   = shift u / (1 + (shift - 1) u), u uniform, as the host's sampler visits it, shift 8; for 3 of 4 clips instead
-    sigmoid(1.7 + normal),
-          the band in which places and shapes are decided
-    loss = mean(w |f(x_s, 1000 s, text) - (eps - x0)|^2)        w = 1 + 3 clamp((0.95 - s) / 0.25, 0, 1) where an object
-    is, else 1
+    x_s  = (1 - s) x0 + s eps
+    s    = shift u / (1 + (shift - 1) u), u uniform, shift 8; for 3 of 4 videos instead sigmoid(1.7 + normal)
+    loss = mean(w |f(x_s, 1000 s, text) - (eps - x0)|^2)
+    w    = 1 + 3 clamp((0.95 - s) / 0.25, 0, 1) where an object is, else 1
+
+The former s is what the host's sampler visits, the latter the band in which places and shapes are decided.
 
 Objects count more as the noise goes: in pure noise, where nobody can know their place, a weight that knows it would
 teach to paint them everywhere. Most captions of two objects say where they are, true or not as chance has it

@@ -1,7 +1,8 @@
 """Training an SSG Adapter: the frozen model with the adapter in it, where every clip of a batch looks at a prompted
 image of its own.
 
-    x_s = (1 - s) x0 + s eps        loss = mean(w |f(x_s, s, text, prompted image) - (eps - x0)|^2)
+    x_s  = (1 - s) x0 + s eps
+    loss = mean(w |f(x_s, s, text, prompted image) - (eps - x0)|^2)
 
 s, x_s and f are the host's for this model. w: 1, or up to 4 where an object is known to be, the more the less noise
 (our choice). Text, image or both are left out of some clips, as in IP-Adapter (arXiv 2308.06721). Only the adapter

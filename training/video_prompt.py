@@ -1,8 +1,8 @@
 """An expert of Video-As-Prompt (arXiv 2510.20888) from the backbone's own weights, by flow matching on (reference,
 target) pairs.
 
-    x_s = (1 - s) x0 + s eps        loss = mean(w |f(x_s, 1000 s, text | reference, its text) - (eps - x0)|^2)        as
-    in flow_matching.py
+    x_s  = (1 - s) x0 + s eps
+    loss = mean(w |f(x_s, 1000 s, text | reference, its text) - (eps - x0)|^2)        as in flow_matching.py
 
 As published: every tensor of the expert starts as a copy of its backbone twin, only the expert learns, the reference is
 clean and told timestep 1, and both captions are dropped together. f is VAP Apply on the host's model: what is trained
