@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """python run.py test | demo | doctor | bench ...  Sets up what it needs on the first call, in its own .venv; the second
-call is fast.
+call is fast. test and demo also get a ComfyUI where there is none, into .cache/.
 
 Plain Python for any system. `--python PATH` uses that interpreter (ComfyUI's own, say) as it is and installs nothing.
 """
@@ -18,7 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 TORCH = ["torch==2.13.0", "torchvision==0.28.0"]
-COMMANDS = {
+INTERRUPTED = 130
+COMMANDS = {  # name -> module of cli/, what it does
     "test": ("testing", "run the test suite on every ComfyUI found"),
     "demo": (
         "demo",
@@ -31,6 +32,7 @@ COMMANDS = {
     "train": ("train", "train the mini models of MiniWorld"),
     "workflows": ("workflows", "rebuild the UI files and pictures of workflows/ from their API files"),
 }
+PASS_ON = ("test", "bench")  # hand what they do not know to pytest and to the benchmark
 
 
 def usage() -> str:
@@ -45,12 +47,28 @@ def python_of(environment: Path) -> Path:
 
 def host_requirements() -> list[str]:
     """What the best ComfyUI found asks for, save torch and the parts that only its web page needs."""
-    hosts = package().find_hosts(ROOT)
+    hosts = package("cli.hosts").find_hosts(ROOT)
     if not hosts:
         return []
     lines = (hosts[0] / "requirements.txt").read_text(encoding="utf-8").splitlines()
     skip = re.compile(r"torch(vision|audio)?\b(?!sde)|comfyui-(workflow-templates|embedded-docs)|#")
     return [line for line in map(str.strip, lines) if line and not skip.match(line)]
+
+
+def get_host() -> None:
+    """Gets a ComfyUI where there is none. Where that fails, one sentence says why, and the command goes on without."""
+    if package("cli.hosts").find_hosts(ROOT):
+        return
+    get = package("cli.get_host")
+    print(
+        f"No ComfyUI found. Getting ComfyUI {get.VERSION} with comfy-cli into {ROOT / '.cache'} (about 100 MB; "
+        "--no-host does without, COMFYUI_PATH names one you have)",
+        flush=True,
+    )
+    try:
+        get.get_host(ROOT)
+    except get.NoHostError as error:
+        print(f"ComfyUI could not be had ({error}), so only the part that needs none runs.", flush=True)
 
 
 def set_up() -> Path:
@@ -88,40 +106,84 @@ def step(what: str, command: list[str]) -> None:
         )
 
 
-def package():
-    """The repository as the package `semantic_video`, whatever its folder is called; its root stays off sys.path.
-    Returns its host finder."""
+def package(module: str):
+    """A module of the repository as the package `semantic_video`, whatever its folder is called; its root stays off
+    sys.path."""
     if "semantic_video" not in sys.modules:
         sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
-        module = types.ModuleType("semantic_video")
-        module.__path__ = [str(ROOT)]
-        sys.modules["semantic_video"] = module
-    return import_module("semantic_video.cli.hosts")
+        root = types.ModuleType("semantic_video")
+        root.__path__ = [str(ROOT)]
+        sys.modules["semantic_video"] = root
+    return import_module(f"semantic_video.{module}")
+
+
+def parser_of(command: str, rest: list[str]):
+    """The command's argument parser, from a module that imports nothing but the standard library: X_options.py, where
+    X.py needs more."""
+    module = COMMANDS[command][0]
+    options = f"{module}_options"
+    module = package(f"cli.{options if (ROOT / 'cli' / f'{options}.py').exists() else module}")
+    return module.parser(rest) if command == "bench" else module.parser()
+
+
+def chosen_python(arguments: list[str]) -> str | None:
+    """The value of --python, taken out of `arguments`."""
+    for at, word in enumerate(arguments):
+        if word.startswith("--python="):
+            return arguments.pop(at).split("=", 1)[1]
+        if word == "--python":
+            if at + 1 == len(arguments):
+                sys.exit("--python: name an interpreter.")
+            del arguments[at]
+            return arguments.pop(at)
+    return None
+
+
+def run_in(python: str, arguments: list[str]) -> int:
+    """This command in the interpreter that has what it needs. After Ctrl-C it gets time to end in order."""
+    try:
+        process = subprocess.Popen(
+            [python, str(ROOT / "run.py"), *arguments], env={**os.environ, "SEMANTIC_VIDEO_READY": "1"}
+        )
+    except OSError as error:
+        sys.exit(f"--python {python}: cannot be run ({error.strerror}). Name an interpreter, or leave --python out.")
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        try:
+            return process.wait(30)
+        except (KeyboardInterrupt, subprocess.TimeoutExpired):
+            process.kill()
+            return INTERRUPTED
 
 
 def main(arguments: list[str]) -> int:
+    own = chosen_python(arguments)
     if not arguments or arguments[0] not in COMMANDS:
         print(usage())
         return 0 if not arguments or arguments[0] in ("-h", "--help") else 2
-    own = None
-    if "--python" in arguments:
-        at = arguments.index("--python")
-        own = arguments[at + 1] if at + 1 < len(arguments) else sys.exit("--python: name an interpreter.")
-        del arguments[at : at + 2]
-    if os.environ.get("SEMANTIC_VIDEO_READY") != "1":
-        python = own or str(set_up())
-        try:
-            return subprocess.run(
-                [python, str(ROOT / "run.py"), *arguments], env={**os.environ, "SEMANTIC_VIDEO_READY": "1"}
-            ).returncode
-        except KeyboardInterrupt:
-            return 130
-    package()
-    return import_module(f"semantic_video.cli.{COMMANDS[arguments[0]][0]}").main(arguments[1:]) or 0
+    command, rest = arguments[0], arguments[1:]
+    if os.environ.get("SEMANTIC_VIDEO_READY") == "1":
+        return package(f"cli.{COMMANDS[command][0]}").main(rest) or 0
+    options, unknown = parser_of(command, rest).parse_known_args(rest)  # --help ends here
+    if unknown and command not in PASS_ON:
+        sys.exit(f"{command}: {' '.join(unknown)} is no option of it; python run.py {command} --help lists them.")
+    if not own and not getattr(options, "no_host", True):
+        get_host()
+    return run_in(own or str(set_up()), arguments)
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except ValueError as error:
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except ModuleNotFoundError as error:
+        if os.environ.get("SEMANTIC_VIDEO_READY") != "1" or (error.name or "").startswith("semantic_video"):
+            raise
+        sys.exit(f"{sys.executable} has no {error.name}. Leave --python out, or name ComfyUI's own interpreter.")
+    except Exception as error:
+        if not isinstance(error, (ValueError, package("cli.hosts").CommandError)):
+            raise
         sys.exit(str(error))

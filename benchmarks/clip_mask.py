@@ -15,14 +15,14 @@ from .swin import ROOT, start
 SEED, THRESHOLD = 11, 0.5
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="run.py bench clip_mask", description=__doc__.splitlines()[0])
-    parser.add_argument("--scenes", type=int, default=200, help="held-out scenes, one and two objects in turn")
-    return parser.parse_args(arguments)
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog="run.py bench clip_mask", description=__doc__.split("\n\n")[0])
+    options.add_argument("--scenes", type=int, default=200, help="held-out scenes, one and two objects in turn")
+    return options
 
 
 def main(arguments: list[str]) -> int:
-    chosen = parse(arguments)
+    chosen = parser().parse_args(arguments)
     start(None, None)
     import json
 

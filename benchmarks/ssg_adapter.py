@@ -5,9 +5,10 @@ CPU a few blocks and a small clip; on a GPU all 30 blocks at 480x832, 81 frames,
 branch's share smaller still.
 """
 
+import argparse
 import statistics
 
-from .swin import Size, build, peak, save, start, timed
+from .swin import Size, build, peak, save, start, timed, timing_parser
 
 TEXT, IMAGE, RANK, CLIP_WIDTH = 512, 257, 128, 1280
 TARGET = 1.06
@@ -44,7 +45,14 @@ def adapter_for(size: Size):
     )
 
 
+def parser() -> argparse.ArgumentParser:
+    options = timing_parser("ssg_adapter", __doc__)
+    options.add_argument("--frames", type=int, help="latent frames (default: 7 on a CPU, 21 on a GPU)")
+    return options
+
+
 def main(arguments: list[str]) -> int:
+    chosen = parser().parse_args(arguments)
     size: Size = start(CPU, GPU)
     import torch
 
@@ -52,10 +60,7 @@ def main(arguments: list[str]) -> int:
     from ..harness.toy import TEXT_DIM
     from ..patches.ssg_adapter import Guide, apply
 
-    def option(name: str, default: int) -> int:
-        return int(arguments[arguments.index(name) + 1]) if name in arguments else default
-
-    rounds, frames = option("--rounds", 5), option("--frames", FRAMES[size])
+    rounds, frames = chosen.rounds, chosen.frames or FRAMES[size]
     model = build(size)
     noise, text = seeded(1, 16, frames, *size.latent), [[seeded(1, TEXT, TEXT_DIM, seed=1), {}]]
     variants = {

@@ -6,6 +6,7 @@ block is that of Wan 1.3B at 480x832 (4 N / 33 width = 2.6 at N = 32,760, width 
 1.3B and runs at 480x832.
 """
 
+import argparse
 import json
 import statistics
 import time
@@ -169,12 +170,14 @@ def layer_seconds(plain, edited, size: Size, rounds: int = 15) -> float:
 
 def start(cpu, gpu):
     """Starts ComfyUI in this process with PyTorch attention; returns the size for the device there is."""
+    from ..cli.hosts import require_host
+
+    host = require_host(ROOT)
     import torch
 
-    from ..cli.hosts import find_hosts
     from ..harness.stand_ins import start_host
 
-    start_host(find_hosts(ROOT)[0], "--use-pytorch-cross-attention", *([] if torch.cuda.is_available() else ["--cpu"]))
+    start_host(host, "--use-pytorch-cross-attention", *([] if torch.cuda.is_available() else ["--cpu"]))
     return gpu if torch.cuda.is_available() else cpu
 
 
@@ -259,8 +262,20 @@ def table(result: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def timing_parser(name: str, description: str) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog=f"run.py bench {name}", description=description.split("\n\n")[0])
+    options.add_argument("--rounds", type=int, default=5, help="how often each is timed, in turn; medians are shown")
+    return options
+
+
+def parser() -> argparse.ArgumentParser:
+    options = timing_parser("swin", __doc__)
+    options.add_argument("--no-memory", action="store_true", help="time only")
+    return options
+
+
 def main(arguments: list[str]) -> int:
-    rounds = int(arguments[arguments.index("--rounds") + 1]) if "--rounds" in arguments else 5
-    result = measure(rounds, "--no-memory" not in arguments)
+    chosen = parser().parse_args(arguments)
+    result = measure(chosen.rounds, not chosen.no_memory)
     save("swin", result, table(result))
     return 0

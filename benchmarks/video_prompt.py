@@ -6,12 +6,13 @@ Random weights. On a CPU a small Wan I2V in which attention and matrices weigh a
 blocks as the published expert has, times four.
 """
 
+import argparse
 import json
 import statistics
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .swin import Size, peak, save, start, timed
+from .swin import Size, peak, save, start, timed, timing_parser
 
 FRAMES, TEXT, IMAGE = 13, 512, 257
 TARGET = 1.05
@@ -85,7 +86,12 @@ def build(size: Size, folder: Path):
     return model, load_expert(file, options)
 
 
+def parser() -> argparse.ArgumentParser:
+    return timing_parser("video_prompt", __doc__)
+
+
 def main(arguments: list[str]) -> int:
+    chosen = parser().parse_args(arguments)
     size: Size = start(CPU, GPU)
     import torch
 
@@ -97,7 +103,6 @@ def main(arguments: list[str]) -> int:
     from ..kernels.video_prompt import TEXT as TEXT_COND
     from ..patches.video_prompt import VideoPrompt, apply
 
-    rounds = int(arguments[arguments.index("--rounds") + 1]) if "--rounds" in arguments else 5
     with TemporaryDirectory() as folder:
         model, expert = build(size, Path(folder))
         noise, image = seeded(1, 16, FRAMES, *size.latent), seeded(1, IMAGE, 1280, seed=1)
@@ -111,7 +116,7 @@ def main(arguments: list[str]) -> int:
         )
         variants = {"plain": model, "with expert": apply(model, expert, VideoPrompt())}
         seconds: dict[str, list[float]] = {name: [] for name in variants}
-        for _ in range(rounds):
+        for _ in range(chosen.rounds):
             for name, variant in variants.items():
                 seconds[name] += timed(variant, noise, text, 2)
         peaks = {name: peak(variant, noise, text) for name, variant in variants.items()}
@@ -124,7 +129,7 @@ def main(arguments: list[str]) -> int:
         "size": size.__dict__,
         "tokens": FRAMES * size.frame_tokens,
         "expert blocks": layers_of(size),
-        "rounds": rounds,
+        "rounds": chosen.rounds,
         "seconds per step": {name: statistics.median(s) for name, s in seconds.items()},
         "peak bytes": peaks,
         "time ratio": measured,
@@ -135,8 +140,8 @@ def main(arguments: list[str]) -> int:
         f"# Video-As-Prompt on {result['device']}",
         "",
         f"Wan I2V with random weights, width {size.width}, {size.blocks} blocks, expert on {len(layers_of(size))}, "
-        f"{FRAMES * size.frame_tokens} tokens and as many of the reference, CFG 1, {rounds} rounds side by side, "
-        f"medians; torch {torch.__version__}.",
+        f"{FRAMES * size.frame_tokens} tokens and as many of the reference, CFG 1, {chosen.rounds} rounds side by "
+        f"side, medians; torch {torch.__version__}.",
         "",
         "| | plain | with expert | ratio |",
         "| --- | ---: | ---: | ---: |",

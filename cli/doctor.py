@@ -1,5 +1,6 @@
 """run.py doctor: what this machine and its ComfyUI offer, and a live probe of the hooks that the pack rests on."""
 
+import argparse
 import json
 import os
 import platform
@@ -7,15 +8,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .hosts import find_hosts, version_of
+from .hosts import HOW_TO_GET, find_hosts, name_of
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("diffusion_models", "text_encoders", "vae", "clip_vision", "model_patches", "loras")
 
 
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog="run.py doctor", description=__doc__)
+    options.add_argument("--probe", type=Path, metavar="HOST", help="one ComfyUI, answered as JSON")
+    return options
+
+
 def main(arguments: list[str]) -> int:
-    if arguments[:1] == ["--probe"]:
-        print(json.dumps(probe(Path(arguments[1]))))
+    chosen = parser().parse_args(arguments)
+    if chosen.probe:
+        print(json.dumps(probe(chosen.probe)))
         return 0
     import torch
 
@@ -25,14 +33,11 @@ def main(arguments: list[str]) -> int:
     )
     hosts = find_hosts(ROOT)
     if not hosts:
-        print(
-            "ComfyUI: NOT FOUND. git clone https://github.com/Comfy-Org/ComfyUI   then set COMFYUI_PATH to it, or put "
-            "it at ~/ComfyUI."
-        )
+        print(f"ComfyUI: NOT FOUND. {HOW_TO_GET}")
         return 1
     healthy = True
     for host in hosts:
-        print(f"\nComfyUI {'.'.join(map(str, version_of(host))) or 'of unknown version'} at {host}")
+        print(f"\n{name_of(host)} at {host}")
         answer = subprocess.run(
             [sys.executable, str(ROOT / "run.py"), "doctor", "--probe", str(host)], capture_output=True, text=True
         )

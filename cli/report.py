@@ -1,20 +1,6 @@
-"""run.py report A.json B.json: two workflow variants over the same captions and seeds on a real ComfyUI server, scored
-and compared in pairs.
+"""run.py report: measures workflow variants on a server, scores the clips and writes the comparison. What it takes:
+report_options.py."""
 
-A variant is a workflow in API format and changes to it, written behind it as node.input=value:
-    python run.py report workflows/api/x.json workflows/api/x.json swin.strength=0 --captions 200
-Of more than two each but the last is compared with the last, and --out takes a name for each comparison.
-Captions go into the node titled "Prompt", seeds into every seed input, held-out scenes give the captions. Where there
-are nodes titled "First frame" and "Phrases", the scene's first frame and its objects, one a line, go into them; a model
-that starts from that frame is scored on keeping it (PSNR, dB).
-
-With --pairs, held-out pairs of a reference and a target instead: the reference clip goes into the node titled
-"Reference", its caption into "Reference prompt", the target's first frame into "First frame", and its caption, which
-does not say what it does, into "Prompt":
-    python run.py report W apply.strength=0 W --pairs 200        W = mini/workflows/mini_video_prompt.json
-"""
-
-import argparse
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,8 +15,9 @@ from ..miniworld.oracle import judge
 from ..miniworld.pairs import first_frame
 from ..miniworld.report import as_json, compare, interval, markdown, plot
 from ..miniworld.scene import Scene, sample_scenes
-from .hosts import find_hosts, version_of
+from .hosts import name_of, require_host
 from .media import read_video
+from .report_options import parser
 from .report_pairs import measure_pairs, write_pairs
 from .server import ROOT, Server
 from .variants import fill, show, variants
@@ -75,41 +62,6 @@ def measure(
     return results
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="run.py report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "words",
-        nargs="+",
-        metavar="WORKFLOW [node.input=value ...]",
-        help="one variant (scores), or more (each compared with the last)",
-    )
-    parser.add_argument("--captions", type=int, default=200, help="held-out captions")
-    parser.add_argument("--objects", type=int, nargs="+", default=[1, 2], help="objects per scene: 1, 2 or both")
-    parser.add_argument(
-        "--unplaced",
-        action="store_true",
-        help="prompts do not say where two objects are to each other; it is scored all the same",
-    )
-    parser.add_argument("--seeds", type=int, default=1, help="clips per caption")
-    parser.add_argument(
-        "--borders", type=int, nargs="*", default=[], help="first video frames of windows, for the seam score"
-    )
-    parser.add_argument(
-        "--pairs", type=int, default=0, help="held-out pairs of a reference and a target, instead of captions"
-    )
-    parser.add_argument(
-        "--seen",
-        action="store_true",
-        help="with --pairs: the references' captions do not say the motion either; it must be seen",
-    )
-    parser.add_argument(
-        "--out", nargs="+", default=["report"], help="name of the files in benchmarks/results, one for each comparison"
-    )
-    return parser.parse_args(arguments)
-
-
 def write_scores(clips: list[dict[str, float]], path: Path, workflow: str, note: str) -> str:
     """Writes the table of one variant's scores beside `path`, as Markdown and JSON, and returns it."""
     names = dict.fromkeys(name for clip in clips for name in clip)
@@ -150,7 +102,7 @@ def write_comparison(
 
 
 def main(arguments: list[str]) -> int:
-    chosen = parse(arguments)
+    chosen = parser().parse_args(arguments)
     workflows = variants(chosen.words)
     if chosen.pairs and len(workflows) != 2:
         raise ValueError(f"--pairs: {len(workflows)} workflow(s); give two, the second following its reference.")
@@ -158,17 +110,13 @@ def main(arguments: list[str]) -> int:
         raise ValueError(
             f"--out: {len(chosen.out)} name(s) for {len(workflows)} workflow(s); give {max(len(workflows) - 1, 1)}."
         )
-    hosts = find_hosts(ROOT)
-    if not hosts:
-        raise ValueError(
-            "no ComfyUI found. git clone https://github.com/Comfy-Org/ComfyUI   then set COMFYUI_PATH to it."
-        )
+    host = require_host(ROOT)
     RESULTS.mkdir(exist_ok=True)
     paths = [RESULTS / name for name in chosen.out]
-    version = f"ComfyUI {'.'.join(map(str, version_of(hosts[0])))}"
+    version = name_of(host)
     with (
         TemporaryDirectory() as base,
-        Server(hosts[0], Path(base), modules=(mini.NODES,), arguments=mini.mount(Path(base))) as server,
+        Server(host, Path(base), modules=(mini.NODES,), arguments=mini.mount(Path(base))) as server,
     ):
         if chosen.pairs:
             print(

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import aiohttp
 
+from .hosts import CommandError
+
 ROOT = Path(__file__).resolve().parent.parent
 MOUNT = """# Loads the pack from where it is, as if it had been cloned into custom_nodes.
 import importlib.util
@@ -34,10 +36,17 @@ package = sys.modules[{name!r}] = types.ModuleType({name!r})
 package.__path__ = [{root!r}]
 comfy_entrypoint = importlib.import_module({name!r} + ".{module}").comfy_entrypoint
 """
+OWN_GROUP = (  # Ctrl-C reaches the command, which ends its server in order
+    {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"start_new_session": True}
+)
 Progress = Callable[[str, int, int], None]  # node id, value, maximum
 
 
-class WorkflowError(RuntimeError):
+class ServerError(CommandError, RuntimeError):
+    """ComfyUI did not come up, or ended; the message holds the end of its log."""
+
+
+class WorkflowError(CommandError, RuntimeError):
     """ComfyUI refused a workflow or failed in it; the message names the node."""
 
 
@@ -45,7 +54,7 @@ class Server:
     """`with Server(host, base) as server`: a ComfyUI whose models, input, output and custom nodes lie in `base`.
 
     packs: folders mounted as custom nodes; modules: of this pack, mounted beside it, with an entry point of their own
-    ("mini.nodes"). The log is base/comfyui.log. Raises RuntimeError with its end if ComfyUI does not come up.
+    ("mini.nodes"). The log is base/comfyui.log. Raises ServerError with its end if ComfyUI does not come up.
     """
 
     def __init__(
@@ -55,7 +64,7 @@ class Server:
         packs: tuple[Path, ...] = (ROOT,),
         modules: tuple[str, ...] = (),
         arguments: tuple[str, ...] = (),
-        timeout: float = 180,
+        timeout: float = 600,  # a busy machine is slow, and one that fails says so by ending
     ):
         self.host, self.base, self.arguments, self.timeout = host, base.resolve(), arguments, timeout
         models = (f"models/{kind}" for kind in ("diffusion_models", "vae", "text_encoders", "model_patches"))
@@ -95,7 +104,12 @@ class Server:
         self.log = self.base / "comfyui.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.host, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+                command,
+                cwd=self.host,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                **OWN_GROUP,
             )
         try:
             asyncio.run(self._wait_until_up())
@@ -123,8 +137,11 @@ class Server:
                 except aiohttp.ClientError:
                     pass
                 await asyncio.sleep(0.2)
+        raise self._gone("did not start")
+
+    def _gone(self, what: str) -> ServerError:
         tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
-        raise RuntimeError(f"ComfyUI at {self.host} did not start. The end of {self.log}:\n{tail}")
+        return ServerError(f"ComfyUI at {self.host} {what}. The end of its log:\n{tail}")
 
     def get(self, path: str):
         async def ask():
@@ -135,8 +152,12 @@ class Server:
         return asyncio.run(ask())
 
     def run(self, prompt: dict, progress: Progress = lambda *_: None) -> list[Path]:
-        """Queues a workflow in API format, follows it to its end, returns the files it saved. Raises WorkflowError."""
-        return asyncio.run(self._run(prompt, progress))
+        """Queues a workflow in API format, follows it to its end, returns the files it saved. Raises WorkflowError,
+        or ServerError where ComfyUI itself ended."""
+        try:
+            return asyncio.run(self._run(prompt, progress))
+        except aiohttp.ClientError:
+            raise self._gone("went away") from None
 
     async def _run(self, prompt: dict, progress: Progress) -> list[Path]:
         client = uuid.uuid4().hex
@@ -166,7 +187,7 @@ class Server:
                 elif kind == "executing" and data["node"] is None:  # after the history is written
                     break
             else:
-                raise WorkflowError(f"ComfyUI went away; see {self.log}")
+                raise self._gone("went away")
             async with session.get(f"{base}/history/{prompt_id}") as answer:
                 outputs = (await answer.json())[prompt_id]["outputs"]
         files = [

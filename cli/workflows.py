@@ -1,16 +1,15 @@
 """run.py workflows: rebuilds workflows/*.json (for the graph editor) and their pictures from workflows/api/*.json,
 which people edit."""
 
+import argparse
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from PIL import Image, ImageDraw, ImageFont
-
-from .hosts import find_hosts
-from .server import ROOT, Server
+from .hosts import require_host
 from .ui_format import NOTE, to_ui
 
+ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "workflows"
 COLOURS = {
     "MODEL": "#b39ddb",
@@ -23,9 +22,17 @@ COLOURS = {
 }
 
 
+def parser() -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog="run.py workflows", description=__doc__)
+
+
 def main(arguments: list[str]) -> int:
+    parser().parse_args(arguments)
+    host = require_host(ROOT)
+    from .server import Server
+
     models = json.loads((ROOT / "cli" / "checkpoints.json").read_text(encoding="utf-8"))
-    with TemporaryDirectory() as base, Server(find_hosts(ROOT)[0], Path(base)) as server:
+    with TemporaryDirectory() as base, Server(host, Path(base)) as server:
         object_info = server.get("/object_info")
     for path in sorted((FOLDER / "api").glob("*.json")):
         ui = to_ui(
@@ -38,8 +45,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def draw(ui: dict, scale: float = 0.5) -> Image.Image:
-    """The graph as people see it in the editor, roughly."""
+def draw(ui: dict, scale: float = 0.5):
+    """The graph as people see it in the editor, roughly: a PIL image."""
+    from PIL import Image, ImageDraw, ImageFont
+
     nodes = [n for n in ui["nodes"] if n["type"] != NOTE]
     right, bottom = (max(n["pos"][i] + n["size"][i] for n in nodes) for i in (0, 1))
     picture = Image.new("RGB", (int((right + 80) * scale), int((bottom + 100) * scale)), "#202020")
