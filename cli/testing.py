@@ -1,70 +1,86 @@
-"""run.py test: the host-free tests once, then the tests against ComfyUI once for every install found."""
+"""run.py test: ruff, then the tests that need no ComfyUI, and for every ComfyUI found those against it, side by side.
+Options that are not listed go to pytest: -k, -x, --lf."""
 
 import argparse
 import os
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from .hosts import find_hosts, version_of
+from .hosts import HOW_TO_GET, find_hosts, name_of
+from .rounds import COUNTS, NO_TESTS, Result, Round, duration, estimate, load_times, run_all, save_times
 
 ROOT = Path(__file__).resolve().parent.parent
-HOST_FREE = ["tests/kernels", "tests/house", "tests/world"]
-WITH_HOST = ["tests/host", "tests/workflows", "tests/mini"]
-COUNTS = ("passed", "failed", "skipped")
+TIMES = ROOT / ".cache" / "test-times.json"
+HOST_FREE = ("tests/kernels", "tests/house", "tests/world")
+WITH_HOST = (("tests/host",), ("tests/workflows", "tests/mini"))  # two rounds for each host, of about one length
+SECONDS = {HOST_FREE: 120.0, WITH_HOST[0]: 280.0, WITH_HOST[1]: 220.0}  # until there is a last run to go by
 
 
-def run_pytest(folders: list[str], extra: list[str], environment: dict) -> tuple[dict, bool]:
-    """Counts of passed, failed and skipped, and whether pytest itself was content (no test at all is not)."""
-    with TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        code = subprocess.run(
-            [sys.executable, "-m", "pytest", *folders, f"--junitxml={report}", *extra], cwd=ROOT, env=environment
-        ).returncode
-        suite = ElementTree.parse(report).getroot().find("testsuite") if report.exists() else {}
-    tests, failed, skipped = (
-        int(suite.get("tests", 0)),
-        int(suite.get("failures", 0)) + int(suite.get("errors", 0)),
-        int(suite.get("skipped", 0)),
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog="run.py test", description=__doc__)
+    options.add_argument(
+        "--no-host", "--host-free", action="store_true", help="do without ComfyUI: get none and use none"
     )
-    return dict(zip(COUNTS, (tests - failed - skipped, failed, skipped))), code == 0
+    options.add_argument(
+        "--jobs", type=int, default=min(os.cpu_count() or 1, 4), help="rounds side by side (default: a core each)"
+    )
+    return options
+
+
+def rounds_on(hosts: list[Path], times: dict[str, float]) -> list[Round]:
+    """Of every host and of what needs none, each with the seconds it took last time."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # models so small that a second thread only waits
+    found = [Round("without ComfyUI", HOST_FREE, environment, times.get("without ComfyUI", SECONDS[HOST_FREE]))]
+    for host in hosts:
+        with_host = environment | {"COMFYUI_PATH": str(host)}
+        for folders in WITH_HOST:
+            title = f"{name_of(host)} at {host}: {', '.join(folder.split('/')[1] for folder in folders)}"
+            found.append(Round(title, folders, with_host, times.get(title, SECONDS[folders])))
+    return found
+
+
+def style() -> bool:
+    print("== style", flush=True)
+    checks = (("check", "."), ("format", "--check", "."))
+    return all([subprocess.run([sys.executable, "-m", "ruff", *check], cwd=ROOT).returncode == 0 for check in checks])
+
+
+def summary(results: list[Result]) -> str:
+    """Which tests failed, why which were skipped, and, alone on the last line, the counts."""
+    lines = [f"FAILED {name}   ({result.title})" for result in results for name in result.failures]
+    reasons = Counter(reason for result in results for reason in result.skips)
+    if reasons:
+        lines += ["Skipped, because", *(f"  {count:4} x {reason}" for reason, count in reasons.most_common())]
+    total = [sum(result.counts[name] for result in results) for name in COUNTS]
+    return "\n".join([*lines, "", ", ".join(f"{count} {name}" for count, name in zip(total, COUNTS))])
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="run.py test", description=__doc__)
-    parser.add_argument("--host-free", action="store_true", help="only what needs no ComfyUI")
-    options, extra = parser.parse_known_args(arguments)
-    hosts = [] if options.host_free else find_hosts(ROOT)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # models so small that a second thread only waits
-    total, content = dict.fromkeys(COUNTS, 0), True
-
-    print("== style", flush=True)
-    for check in (("check", "."), ("format", "--check", ".")):
-        content &= subprocess.run([sys.executable, "-m", "ruff", *check], cwd=ROOT).returncode == 0
-    rounds = [("without ComfyUI", HOST_FREE, environment)]
-    rounds += [
-        (
-            f"ComfyUI {'.'.join(map(str, version_of(host)))} at {host}",
-            WITH_HOST,
-            environment | {"COMFYUI_PATH": str(host)},
-        )
-        for host in hosts
-    ]
-    for title, folders, env in rounds:
-        print(f"\n== {title}", flush=True)
-        counts, passed = run_pytest(folders, extra, env)
-        content &= passed
-        total = {name: total[name] + counts[name] for name in COUNTS}
-    if not hosts and not options.host_free:
+    options, extra = parser().parse_known_args(arguments)
+    hosts = [] if options.no_host else find_hosts(ROOT)
+    times = load_times(TIMES)
+    rounds = rounds_on(hosts, times)
+    jobs = max(1, min(options.jobs, len(rounds)))
+    known = "as last time" if all(one.title in times for one in rounds) else "a guess: there is no last run to go by"
+    print(
+        f"{len(rounds)} rounds of tests, {jobs} at a time; "
+        + ("as long as what you chose takes" if extra else f"about {duration(estimate(rounds, jobs))} ({known})"),
+        flush=True,
+    )
+    content = style()
+    results = run_all(rounds, jobs, extra, ROOT)
+    ran = sum(sum(result.counts.values()) for result in results)
+    chosen_away = extra and ran  # a round may be empty where options choose tests, but not all
+    content &= all(result.code == 0 or (result.code == NO_TESTS and chosen_away) for result in results)
+    if not extra:
+        save_times(TIMES, times | {result.title: result.seconds for result in results})
+    if not hosts and not options.no_host:
+        bar = "!" * 100
         print(
-            "\n"
-            + "!" * 100
-            + "\n!! NO ComfyUI FOUND. The tests against a real host, the heart of this suite, DID NOT RUN.\n"
-            "!! git clone https://github.com/Comfy-Org/ComfyUI   then set COMFYUI_PATH to it, or put it at ~/ComfyUI.\n"
-            + "!"
-            * 100
+            f"\n{bar}\n!! NO ComfyUI FOUND. The tests against a real host, the heart of this suite, DID NOT RUN.\n"
+            f"!! {HOW_TO_GET}\n{bar}"
         )
-    print("\n" + ", ".join(f"{total[name]} {name}" for name in COUNTS))
+    print(f"\n{summary(results)}")
     return 0 if content else 1

@@ -42,8 +42,7 @@ def test_each_variant_is_compared_with_the_last(tmp_path, monkeypatch):
         return [[{"object": api["n"]["inputs"]["x"] + 0.1 * i} for i in range(len(scenes))] for _, api in workflows]
 
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    monkeypatch.setattr(report, "find_hosts", lambda root: [tmp_path])
-    monkeypatch.setattr(report, "version_of", lambda host: (0, 33, 0))
+    monkeypatch.setattr(report, "require_host", lambda root: tmp_path)
     monkeypatch.setattr(report, "Server", lambda *args, **options: nullcontext())
     monkeypatch.setattr(report, "measure", measure)
     words = [str(workflow), "n.x=1", str(workflow), "n.x=2", str(workflow), "n.x=5"]
