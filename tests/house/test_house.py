@@ -1,71 +1,161 @@
 """The house rules of docs/architecture.md, kept by a test."""
 
 import ast
+import re
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SHIPPED = {
-    "kernels": {"kernels"},
-    "host": {"host"},
-    "patches": {"patches", "host", "kernels"},
-    "training": {"training", "patches", "host", "kernels"},
-    "nodes": {"nodes", "training", "patches", "host", "kernels"},
+SHIPPED = {  # room -> rooms it may import beside itself
+    "kernels": set(),
+    "host": set(),
+    "patches": {"host", "kernels"},
+    "training": {"patches", "host", "kernels"},
+    "nodes": {"training", "patches", "host", "kernels"},
 }
-ROOMS = SHIPPED | {  # room -> rooms it may import
-    "miniworld": {"miniworld", "kernels"},
-    "harness": {"harness", "host", "kernels"},
-    "mini": {"mini", "training", "patches", "host", "kernels", "miniworld"},
-    "cli": {"cli", "benchmarks", "harness", "mini", "miniworld", "nodes", "training", "patches", "host", "kernels"},
-    "benchmarks": {"benchmarks", "cli", "harness", "mini", "miniworld", "training", "patches", "host", "kernels"},
+ROOMS = SHIPPED | {
+    "miniworld": {"kernels"},
+    "harness": {"host", "kernels"},
+    "mini": {"training", "patches", "host", "kernels", "miniworld"},
+    "cli": {"harness", "mini", "miniworld", "training", "patches", "host", "kernels"},
+    "benchmarks": {"cli", "harness", "mini", "miniworld", "training", "patches", "host", "kernels"},
+    "tests": {"benchmarks", "cli", "harness", "mini", "miniworld", "nodes", "training", "patches", "host", "kernels"},
 }
-SOURCES = [
-    p for p in sorted(ROOT.rglob("*.py")) if not {".venv", "demo", ".cache", ".git"} & set(p.relative_to(ROOT).parts)
-]
+NOT_CODE = {"docs", "web", "workflows"}  # rooms that hold no Python
+COMFY = {
+    "comfy",
+    "comfy_api",
+    "comfy_execution",
+    "comfy_extras",
+    "comfy_kitchen",
+    "execution",
+    "folder_paths",
+    "latent_preview",
+    "node_helpers",
+    "nodes",
+    "server",
+}
+SKIPPED = {".venv", "demo", ".cache", ".git"}
+SOURCES = [p for p in sorted(ROOT.rglob("*.py")) if not SKIPPED & set(p.relative_to(ROOT).parts)]
+MODULES = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in SOURCES}
 
 
-def imports(path: Path) -> set[str]:
-    """Modules of the pack that `path` imports, as dotted names from the root."""
-    here = path.relative_to(ROOT).with_suffix("").parts
-    found = set()
+@cache
+def statements(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """All imports of a file, those inside functions too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def at_import(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """The imports that run when the file itself is imported."""
+    inside = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            base = (
-                [*here[: len(here) - node.level], *(node.module or "").split(".")]
-                if node.level
-                else (node.module or "").split(".")
-            )
-            base = [part for part in base if part]
-            if node.level or base[0] == "semantic_video":
-                base = base[1:] if base and base[0] == "semantic_video" else base
-                found |= {".".join([*base, alias.name]) for alias in node.names}
-    return found
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            inside |= {ast.dump(child) for child in ast.walk(node) if isinstance(child, ast.Import | ast.ImportFrom)}
+    return [node for node in statements(path) if ast.dump(node) not in inside]
+
+
+def ours(path: Path, node: ast.Import | ast.ImportFrom) -> set[str]:
+    """What of the pack an import statement names, as dotted names from the root: "kernels.rope.apply_rope"."""
+    if isinstance(node, ast.Import):
+        return {n.name.removeprefix("semantic_video.") for n in node.names if n.name.startswith("semantic_video.")}
+    parts = [part for part in (node.module or "").split(".") if part]
+    if node.level:
+        parts = [*path.relative_to(ROOT).parts[: -node.level], *parts]
+    elif parts[0] == "semantic_video":
+        parts = parts[1:]
+    else:
+        return set()
+    return {".".join([*parts, alias.name]) for alias in node.names}
+
+
+def imported(path: Path, nodes: list) -> set[str]:
+    """Modules of the pack, by name."""
+    found = set()
+    for name in set().union(*(ours(path, node) for node in nodes)) if nodes else ():
+        while name and name not in MODULES:
+            name = name.rpartition(".")[0]
+        found.add(name)
+    return found - {""}
+
+
+def foreign(nodes: list) -> set[str]:
+    """Top names of absolute imports."""
+    plain = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    absolute = [node for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return plain | {node.module.split(".")[0] for node in absolute}
+
+
+def test_every_folder_of_code_is_a_room():
+    assert {p.relative_to(ROOT).parts[0] for p in SOURCES if p.parent != ROOT} - NOT_CODE == set(ROOMS)
+
+
+def test_rooms_have_an_order():
+    assert list(TopologicalSorter(ROOMS).static_order())  # raises CycleError
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_imports_run_one_way(room):
     for path in (ROOT / room).rglob("*.py"):
-        rooms = {name.split(".")[0] for name in imports(path)}
-        assert rooms <= ROOMS[room], f"{path.relative_to(ROOT)} imports {rooms - ROOMS[room]}"
+        rooms = {name.split(".")[0] for node in statements(path) for name in ours(path, node)}
+        strangers = rooms - ROOMS[room] - {room}
+        assert not strangers, f"{path.relative_to(ROOT)} imports {strangers}"
 
 
-def test_kernels_and_miniworld_know_no_host():
-    for path in [*(ROOT / "kernels").rglob("*.py"), *(ROOT / "miniworld").rglob("*.py")]:
-        assert "comfy" not in {
-            name.split(".")[0]
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.Import | ast.ImportFrom)
-            for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""])
-        }, path
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {name: imported(path, statements(path)) - {name} for name, path in MODULES.items()}
+    assert list(TopologicalSorter(graph).static_order())  # CycleError names the modules
+
+
+@pytest.mark.parametrize("room", ["kernels", "miniworld"])
+def test_mathematics_and_world_know_no_host(room):
+    for path in (ROOT / room).rglob("*.py"):
+        assert not foreign(statements(path)) & COMFY, path
+
+
+def test_the_host_free_demo_needs_no_host():
+    """Nothing that is imported on the way to its pictures imports ComfyUI."""
+    seen, waiting = set(), {"cli.demo_pictures", "cli.demo"}
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        assert not foreign(at_import(MODULES[name])) & COMFY, name
+        waiting |= imported(MODULES[name], at_import(MODULES[name])) - seen
+    assert {"kernels.clip_mask", "mini.clip"} <= seen
 
 
 def test_node_files_do_not_import_each_other():
     for path in (ROOT / "nodes").glob("*.py"):
         if path.name != "__init__.py":
-            assert not {
-                name for name in imports(path) if name.startswith("nodes.") and not name.startswith("nodes.common")
-            }, path
+            nodes = {name for name in imported(path, statements(path)) if name.startswith("nodes.")}
+            assert nodes <= {"nodes.common"}, path
+
+
+def test_what_does_not_ship_is_left_out_and_nothing_else():
+    """The registry's archive is the tree less .comfyignore; `ROOMS` lets shipped rooms import shipped ones only."""
+    ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8").split()
+    assert {line.strip("/") for line in ignored} & (set(ROOMS) | NOT_CODE) == set(ROOMS) - set(SHIPPED)
+    assert "run.py" in ignored
+    assert all(rooms <= set(SHIPPED) for rooms in SHIPPED.values())
+    entry = ROOT / "__init__.py"
+    assert {name.split(".")[0] for name in imported(entry, statements(entry))} == {"nodes"}
+
+
+def test_the_map_of_the_house_names_every_room_and_its_arrows():
+    """docs/architecture.md: | `room/`, ... | what lives there | may import |"""
+    table = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("## Rooms", 1)[-1].split("##", 1)[0]
+    named = {}
+    for row in re.findall(r"^\| (.+?) \|.*\| ([^|]+?) \|$", table, re.MULTILINE):
+        for room in re.findall(r"`([\w/]+)/`", row[0]):
+            named[room.split("/")[0]] = row[1]
+    assert set(named) == set(ROOMS) | NOT_CODE
+    for room, rooms in ROOMS.items():
+        if not named[room].startswith("all"):
+            assert set(re.findall(r"\w+", named[room])) - {room} == rooms, room
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
