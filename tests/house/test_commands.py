@@ -1,17 +1,31 @@
-"""The commands' own logic: finding hosts, reading variants, refusing what does not fit."""
+"""The commands' own logic: finding hosts, reading variants, helping, refusing what does not fit, ending in order."""
 
+import importlib.util
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from semantic_video.cli.bench import main as bench
-from semantic_video.cli.hosts import find_hosts, version_of
+from semantic_video.cli.hosts import CommandError, find_hosts, own_host, require_host, version_of
 from semantic_video.cli.report import fill, variants
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def load_run(path: Path):
+    """run.py as a module."""
+    spec = importlib.util.spec_from_file_location("run", path / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+COMMANDS = list(load_run(ROOT).COMMANDS)
 
 
 def install(folder: Path, version: str = "0.33.0") -> Path:
@@ -21,15 +35,21 @@ def install(folder: Path, version: str = "0.33.0") -> Path:
     return folder
 
 
+def run(pack: Path, *words: str, environment: dict, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    command = [sys.executable, *flags, str(pack / "run.py"), *words]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=pack.parent)
+
+
 def test_hosts_are_found_best_first(tmp_path):
     home = tmp_path / "home"
+    pack = tmp_path / "own" / "custom_nodes" / "semantic-video"
     hosts = [
         install(tmp_path / "own"),
         install(home / "ComfyUI"),
         install(home / "ComfyUI-0.29", "0.29.0"),
         install(home / "comfy" / "ComfyUI"),
+        install(own_host(pack)),
     ]
-    pack = tmp_path / "own" / "custom_nodes" / "semantic-video"
     assert find_hosts(pack, {}, home) == hosts
     assert version_of(hosts[2]) == (0, 29, 0)
     assert find_hosts(tmp_path / "elsewhere" / "pack", {}, tmp_path / "nobody") == []
@@ -42,12 +62,89 @@ def test_a_comfyui_path_without_comfyui_is_an_error(tmp_path):
         find_hosts(tmp_path, {"COMFYUI_PATH": str(tmp_path / "typo")}, tmp_path)
 
 
+def test_a_command_that_needs_a_host_says_how_to_get_one(tmp_path, monkeypatch):
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    with pytest.raises(CommandError, match=r"No ComfyUI found, .*run\.py demo` gets one .*COMFYUI_PATH"):
+        require_host(tmp_path / "a" / "pack")
+
+
 def test_usage_names_every_command():
     shown = subprocess.run(
         [sys.executable, str(ROOT / "run.py"), "--help"], capture_output=True, text=True, check=True
     ).stdout
-    assert all(command in shown for command in ("test", "demo", "doctor", "bench", "world", "report", "train"))
+    assert all(command in shown for command in COMMANDS)
+    assert {"test", "demo", "doctor", "bench", "world", "report", "train", "workflows"} <= set(COMMANDS)
     assert subprocess.run([sys.executable, str(ROOT / "run.py"), "tset"], capture_output=True).returncode == 2
+
+
+@pytest.mark.parametrize("words", [*([name] for name in COMMANDS), ["bench", "swin"], ["bench", "ssg_adapter"]])
+def test_help_helps_and_does_nothing_else(words, tree, hostless):
+    """With the standard library alone: on a machine where nothing is set up yet, nothing must be."""
+    before = sorted(tree.rglob("*"))
+    done = run(tree, *words, "--help", environment=hostless, flags=("-S",))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: run.py {' '.join(words)}") and "-h, --help" in done.stdout
+    assert sorted(tree.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["world", "--sed", "3"], "world: --sed 3 is no option of it; python run.py world --help lists them."),
+        (["bench", "swim"], "bench swim: no such benchmark. Choose from swin,"),
+        (["demo", "--python"], "--python: name an interpreter."),
+        (["demo", "--python", "/nope"], "--python /nope: cannot be run (No such file or directory)."),
+        (["demo", "--python=/"], "--python /: cannot be run (Permission denied)."),
+    ],
+)
+def test_what_does_not_fit_is_told_in_a_sentence_before_anything_is_set_up(words, message, tree, hostless):
+    before = sorted(tree.rglob("*"))
+    done = run(tree, *words, environment=hostless)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith(message) and "Traceback" not in done.stderr
+    assert sorted(tree.rglob("*")) == before
+
+
+def test_an_interpreter_that_lacks_torch_is_told_so(tree, hostless, tmp_path):
+    bare = tmp_path / "bare"
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    bare.chmod(0o755)
+    done = run(tree, "demo", "--no-host", "--python", str(bare), environment=hostless)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "has no torch. Leave --python out" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["bench"], ["bench", "swin"], ["bench", "clip_mask"], ["workflows"], ["report", "x"]])
+def test_without_a_host_commands_end_in_a_sentence(words, tree, hostless):
+    if words[0] == "report":
+        words = ["report", str(ROOT / "mini" / "workflows" / "mini_t2v.json")]
+    done = run(tree, *words, environment=hostless | {"SEMANTIC_VIDEO_READY": "1"})
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "No ComfyUI found, and this command needs one: `python run.py demo` gets one" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_an_interrupted_demo_keeps_the_page_of_the_run_before(tree, hostless):
+    """Ctrl-C as a terminal sends it: to run.py and to the interpreter that it started."""
+    demo = tree / "demo"
+    demo.mkdir()
+    (demo / "index.html").write_text("the page of before")
+    command = [sys.executable, str(tree / "run.py"), "demo", "--no-host", "--python", sys.executable]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, env=hostless | {"OMP_NUM_THREADS": "1"}, start_new_session=True, **pipes)
+    try:
+        while not (demo / "unfinished" / "world.png").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        said, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert "Interrupted. The page of the run before stays at" in said
+    assert (demo / "index.html").read_text() == "the page of before"
+    assert "interrupted" in (demo / "unfinished" / "index.html").read_text()
 
 
 def test_report_variants():
