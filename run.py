@@ -61,7 +61,7 @@ def get_host() -> None:
         return
     get = package("cli.get_host")
     print(
-        f"No ComfyUI found. Getting ComfyUI {get.VERSION} with comfy-cli into {ROOT / '.cache'} (about 100 MB; "
+        f"No ComfyUI found. Getting ComfyUI {get.VERSION} with comfy-cli into {ROOT / '.cache'} (about half a GB; "
         "--no-host does without, COMFYUI_PATH names one you have)",
         flush=True,
     )

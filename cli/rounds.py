@@ -61,7 +61,7 @@ def load_times(path: Path) -> dict[str, float]:
     """{title: seconds} of the last whole run; empty where there is none."""
     try:
         return {str(title): float(seconds) for title, seconds in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
@@ -109,16 +109,16 @@ class Running:
     def result(self) -> Result:
         seconds = time.monotonic() - self.begun
         cases = list(ElementTree.parse(self.report).iter("testcase")) if self.report.exists() else []
-        failures, skips = [], []
+        passed, failures, skips = 0, [], []
         for case in cases:
             if case.find("failure") is not None or case.find("error") is not None:
                 failures.append(f"{case.get('classname')}::{case.get('name')}")
             elif (skipped := case.find("skipped")) is not None:
                 skips.append(skipped.get("message") or "no reason given")
+            else:
+                passed += 1
         if self.process.returncode not in (0, NO_TESTS) and not failures:
             failures.append(f"pytest itself, exit code {self.process.returncode}")
-            cases.append(None)
-        passed = len(cases) - len(failures) - len(skips)
         counts = dict(zip(COUNTS, (passed, len(failures), len(skips))))
         return Result(self.round.title, self.process.returncode, seconds, counts, failures, skips)
 

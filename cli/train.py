@@ -4,18 +4,13 @@ import torch
 
 from ..harness.stand_ins import start_host
 from . import train_options
-from .hosts import find_hosts
+from .hosts import require_host
 from .server import ROOT
 
 
 def main(arguments: list[str]) -> int:
     chosen = train_options.parser().parse_args(arguments)  # before ComfyUI takes its seconds
-    hosts = find_hosts(ROOT)
-    if not hosts:
-        raise ValueError(
-            "no ComfyUI found. git clone https://github.com/Comfy-Org/ComfyUI   then set COMFYUI_PATH to it, or put "
-            "it at ~/ComfyUI."
-        )
+    host = require_host(ROOT)
     own = chosen.pairs or chosen.clips  # the mini models train on the CPU
-    start_host(hosts[0], *(["--disable-cuda-malloc"] if own and torch.cuda.is_available() else []))
+    start_host(host, *(["--disable-cuda-malloc"] if own and torch.cuda.is_available() else []))
     return train_options.main(arguments)

@@ -115,7 +115,9 @@ def test_an_interpreter_that_lacks_torch_is_told_so(tree, hostless, tmp_path):
     assert "has no torch. Leave --python out" in done.stderr
 
 
-@pytest.mark.parametrize("words", [["bench"], ["bench", "swin"], ["bench", "clip_mask"], ["workflows"], ["report", "x"]])
+@pytest.mark.parametrize(
+    "words", [["bench"], ["bench", "swin"], ["bench", "clip_mask"], ["workflows"], ["report", "x"]]
+)
 def test_without_a_host_commands_end_in_a_sentence(words, tree, hostless):
     if words[0] == "report":
         words = ["report", str(ROOT / "mini" / "workflows" / "mini_t2v.json")]
