@@ -151,7 +151,7 @@ def run_in(python: str, arguments: list[str]) -> int:
         return process.wait()
     except KeyboardInterrupt:
         try:
-            return process.wait(30)
+            return process.wait(90)
         except (KeyboardInterrupt, subprocess.TimeoutExpired):
             process.kill()
             return INTERRUPTED

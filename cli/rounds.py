@@ -71,7 +71,7 @@ def save_times(path: Path, times: dict[str, float]) -> None:
 
 
 class Running:
-    """A round that runs: pytest in a session of its own, so that Ctrl-C reaches it once, through `stop`."""
+    """A round that runs: pytest in a session of its own, so that Ctrl-C reaches it once, through `interrupt`."""
 
     def __init__(self, one: Round, extra: list[str], root: Path, folder: Path):
         self.round, self.begun = one, time.monotonic()
@@ -88,12 +88,15 @@ class Running:
                 start_new_session=os.name != "nt",
             )
 
-    def stop(self) -> None:
-        """Ends the round as Ctrl-C would: its fixtures end their servers."""
+    def interrupt(self) -> None:
+        """As Ctrl-C would, so that its fixtures end their servers."""
         if self.process.poll() is None:
             self.process.terminate() if os.name == "nt" else self.process.send_signal(signal.SIGINT)
+
+    def end(self) -> None:
+        """Waits for an interrupted round; one that does not end is killed."""
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -146,5 +149,7 @@ def run_all(rounds: list[Round], jobs: int, extra: list[str], root: Path) -> lis
                     print(f"  [{duration(news - begun)} of about {duration(whole)}] {far}", flush=True)
         finally:
             for one in running:
-                one.stop()
+                one.interrupt()
+            for one in running:
+                one.end()
     return results

@@ -6,7 +6,9 @@ from safetensors import safe_open
 
 from semantic_video.cli import demo
 from semantic_video.cli.demo_page import Page, card, section
-from semantic_video.cli.server import ServerError
+from semantic_video.cli.demo_shots import Shot
+from semantic_video.cli.media import write_video
+from semantic_video.cli.server import ServerError, WorkflowError
 from semantic_video.harness import stand_ins
 from semantic_video.kernels.swin_renderer import window_spans
 from semantic_video.mini.family import WEIGHTS
@@ -105,6 +107,24 @@ def test_however_the_demo_ends_there_is_a_page(drawn, tmp_path, act, code, shown
     assert demo.main([]) == code
     written = (tmp_path / "index.html").read_text()
     assert shown in written and "pictures" in written and "videos" in written
+
+
+def test_one_workflow_that_fails_does_not_take_the_others_with_it(tmp_path, capsys):
+    class Server:
+        def run(self, api, progress):
+            if api:
+                raise WorkflowError("KSampler (3): out of memory")
+            write_video(tmp_path / "saved.mp4", torch.zeros(5, 16, 16, 3))
+            return [tmp_path / "saved.mp4"]
+
+    page = Page(tmp_path / "demo")
+    shots = [Shot("first", {"3": {}}), Shot("second", {})]
+    assert demo.film_section(Server(), page, "Two words", "what to see", shots, 1) == 1
+    assert files(page.files) == ["index.html", "two-words-2.mp4", "two-words.png"]
+    written = (page.files / "index.html").read_text()
+    assert "failed: KSampler (3): out of memory" in written and "5 frames" in written
+    assert "first: KSampler (3): out of memory" in capsys.readouterr().out
+    assert demo.film_section(Server(), page, "One", "what to see", shots[1:], 1) == 0
 
 
 def test_a_missing_host_and_a_declined_one_are_told_apart(drawn, tmp_path, monkeypatch, capsys):

@@ -101,7 +101,8 @@ def test_an_interrupted_round_ends_its_servers(root, tmp_path):
     while not (root / "long" / "begun").exists():
         assert running.process.poll() is None, running.text()
         time.sleep(0.05)
-    running.stop()
+    running.interrupt()
+    running.end()
     assert running.process.poll() == 2 and (root / "long" / "ended").exists()
 
 
