@@ -8,6 +8,7 @@ Plain Python for any system. `--python PATH` uses that interpreter (ComfyUI's ow
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import types
@@ -139,6 +140,14 @@ def chosen_python(arguments: list[str]) -> str | None:
     return None
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which is to end servers and keep pages as Ctrl-C does."""
+
+
+def terminate(*_) -> None:
+    raise Terminated
+
+
 def run_in(python: str, arguments: list[str]) -> int:
     """This command in the interpreter that has what it needs. After Ctrl-C it gets time to end in order."""
     try:
@@ -149,7 +158,9 @@ def run_in(python: str, arguments: list[str]) -> int:
         sys.exit(f"--python {python}: cannot be run ({error.strerror}). Name an interpreter, or leave --python out.")
     try:
         return process.wait()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if isinstance(interrupt, Terminated):  # it came to this process alone
+            process.terminate()
         try:
             return process.wait(90)
         except (KeyboardInterrupt, subprocess.TimeoutExpired):
@@ -174,6 +185,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, terminate)
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

@@ -127,8 +127,9 @@ def test_without_a_host_commands_end_in_a_sentence(words, tree, hostless):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
-def test_an_interrupted_demo_keeps_the_page_of_the_run_before(tree, hostless):
-    """Ctrl-C as a terminal sends it: to run.py and to the interpreter that it started."""
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_keeps_the_page_of_the_run_before(how, tree, hostless):
+    """Ctrl-C comes from a terminal to run.py and to the interpreter that it started, SIGTERM to run.py alone."""
     demo = tree / "demo"
     demo.mkdir()
     (demo / "index.html").write_text("the page of before")
@@ -139,7 +140,7 @@ def test_an_interrupted_demo_keeps_the_page_of_the_run_before(tree, hostless):
         while not (demo / "unfinished" / "world.png").exists():
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, how) if how == signal.SIGINT else process.terminate()
         said, errors = process.communicate(timeout=60)
     finally:
         process.kill()
