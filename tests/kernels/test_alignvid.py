@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from semantic_video.kernels.alignvid import FRAMEPACK_BLOCKS, GAMMA, WAN_BLOCKS, key_scale, sharpened
-from semantic_video.kernels.block_list import parse_blocks
+from semantic_video.patches.blocks import parse_blocks
 
 
 def draw(*shape, seed=0):
