@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from comfy.context_windows import get_matching_context_schedule
 
 from semantic_video.harness.sampling import Shot, sample
 from semantic_video.harness.toy import TOYS
@@ -124,3 +125,21 @@ def test_gamma_zero_is_the_model_and_a_low_noise_part_says_so(toys, caplog):
     shot = Shot("wan-i2v", steps=6, start_step=4)
     assert torch.equal(sample(model, shot), sample(apply(model, DyMoS()), shot))
     assert "DyMoS did nothing: start, end and min_sigma leave out all steps of this run" in caplog.text
+
+
+def test_windows_that_wrap_around_hold_the_first_frame_in_their_middle(toys):
+    """A looped schedule of the host: the first frame comes after the last ones."""
+    model, shot = toys("wan-i2v"), Shot("wan-i2v", steps=4)
+    cut = windows(model, length=4, overlap=1, causal_window_fix=False, closed_loop=True)
+    cut.model_options["context_handler"].context_schedule = get_matching_context_schedule("looped_uniform")
+    places = set()
+
+    def edit(call, proceed):
+        frames = call.forward.frames
+        places.update(frames.index(0) for _ in range(0 in frames))
+        return reference(call, proceed, 1.5, 4 * frames.index(0) if 0 in frames else None)
+
+    expected = sample(edit_attention(cut, "reference", edit, sites=("self",)), shot)
+    got = sample(apply(cut, DyMoS(1.5, interval=Interval())), shot)
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+    assert max(places) > 0
