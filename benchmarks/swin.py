@@ -46,8 +46,8 @@ CPU = Size(width=128, heads=2, ffn=640, blocks=4, latent=(18, 24), dtype="float3
 GPU = Size(width=1536, heads=12, ffn=8960, blocks=30, latent=(60, 104), dtype="bfloat16")
 
 
-def build(size: Size):
-    """A Wan MODEL of that size with random weights, on the host's terms."""
+def build(size: Size, in_dim: int = 16):
+    """A Wan MODEL of that size with random weights, on the host's terms. in_dim: 36 is image to video."""
     import comfy.ops
     import comfy.sd
     import torch
@@ -62,7 +62,7 @@ def build(size: Size):
         num_layers=size.blocks,
         text_dim=TEXT_DIM,
         freq_dim=256,
-        in_dim=16,
+        in_dim=in_dim,
         out_dim=16,
         device="cpu",
         dtype=torch.float32,

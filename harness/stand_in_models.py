@@ -10,6 +10,8 @@ MODELS = {
     "wan2.1_t2v_1.3B_fp16.safetensors": "wan-t2v",
     "hunyuan_video_t2v_720p_bf16.safetensors": "hunyuan-t2v",
     "wan2.1_i2v_480p_14B_fp16.safetensors": "wan-i2v-clip",
+    "wan2.2_i2v_high_noise_14B_fp8_scaled.safetensors": "wan-i2v",
+    "wan2.2_i2v_low_noise_14B_fp8_scaled.safetensors": "wan-i2v",
 }
 
 
@@ -28,6 +30,8 @@ def on_toys(api: dict, **changes) -> dict:
         match node["class_type"]:
             case "UNETLoader":
                 inputs["unet_name"] = f"{MODELS[inputs['unet_name']]}.safetensors"
+            case "LoraLoaderModelOnly":
+                inputs["lora_name"] = "toy_lora.safetensors"
             case "VAELoader":
                 inputs["vae_name"] = "toy_vae.safetensors"
             case "CLIPLoader" | "CLIPVisionLoader" if node_id in encoders:
@@ -53,10 +57,11 @@ def on_toys(api: dict, **changes) -> dict:
 
 def write_toys(models: Path) -> None:
     """The toys of all shipped workflows, into a ComfyUI models folder. Import after ComfyUI is on sys.path."""
-    from .toy import write_toy, write_toy_adapter, write_toy_expert, write_toy_vae
+    from .toy import write_toy, write_toy_adapter, write_toy_expert, write_toy_lora, write_toy_vae
 
-    for toy in MODELS.values():
+    for toy in set(MODELS.values()):
         write_toy(toy, models / "diffusion_models" / f"{toy}.safetensors")
     write_toy_vae(models / "vae" / "toy_vae.safetensors")
+    write_toy_lora(models / "loras" / "toy_lora.safetensors")
     write_toy_expert(models / "model_patches" / "toy_expert.safetensors")
     write_toy_adapter(models / "model_patches" / "toy_adapter.safetensors")

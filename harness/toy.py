@@ -156,6 +156,19 @@ def write_toy_adapter(path: Path, name: str = "wan-t2v", seed: int = 2, **change
     return path
 
 
+def write_toy_lora(path: Path, rank: int = 2, seed: int = 3) -> Path:
+    """A LoRA for the prompt's keys of a toy Wan's first block."""
+    generator = torch.Generator().manual_seed(seed)
+    name, width = "diffusion_model.blocks.0.cross_attn.k", WAN["dim"]
+    weights = {
+        f"{name}.lora_A.weight": torch.randn(rank, width, generator=generator) / width**0.5,
+        f"{name}.lora_B.weight": torch.randn(width, rank, generator=generator) / rank**0.5,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, path)
+    return path
+
+
 def write_toy_vae(path: Path, dim: int = 8, seed: int = 0) -> Path:
     """A Wan 2.1 VAE of width `dim`."""
     module = WanVAE(
