@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
@@ -48,6 +49,8 @@ class Call:
 
 Continue = Callable[[Call], Tensor]  # -> [batch, queries, heads * dim]
 Edit = Callable[[Call, Continue], Tensor]
+Splits = Literal["nothing", "queries", "windows"]
+INNERMOST: tuple[Splits, ...] = ("windows", "queries", "nothing")
 Inputs = Callable[[Forward], dict]  # -> arguments of the model's call to replace, by name
 
 
@@ -55,7 +58,8 @@ Inputs = Callable[[Forward], dict]  # -> arguments of the model's call to replac
 class Editor:
     """name: one per technique; applied twice and active twice, the later application acts.
 
-    splits: hands on parts of a call, so it runs next to the backend, inside all editors that need whole calls.
+    splits: what it hands on, apart from whole calls: those whose only queries lie outside the video ("queries"), or any
+    part ("windows"). It runs the nearer to the backend, inside all editors that need more of a call.
     check: called with the Run before the first step; raises ValueError for what cannot work.
     inputs: instead of `edit`, with no sites.
     """
@@ -64,7 +68,7 @@ class Editor:
     edit: Edit | None
     sites: tuple[SiteKind, ...]
     interval: Interval = ALWAYS
-    splits: bool = False
+    splits: Splits = "nothing"
     check: Callable[[Run], None] | None = None
     inputs: Inputs | None = None
 
@@ -76,7 +80,7 @@ def edit_attention(
     *,
     sites: Iterable[SiteKind],
     interval: Interval = ALWAYS,
-    splits: bool = False,
+    splits: Splits = "nothing",
     check: Callable[[Run], None] | None = None,
     active: bool = True,
 ):
@@ -135,9 +139,9 @@ def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs)
             continue
         if not any(editor.interval.contains(sigma, run.model_sampling) for sigma in run.sigmas[:-1]):
             logging.warning(
-                "[semantic-video] %s did nothing: start and end leave out all steps of this run (sigma %.3f to %.3f). "
-                "Widen them.",
+                "[semantic-video] %s did nothing: %s leave out all steps of this run (sigma %.3f to %.3f). Widen them.",
                 editor.name,
+                "start, end and min_sigma" if editor.interval.min_sigma else "start and end",
                 run.sigmas[0],
                 run.sigmas[-1],
             )
@@ -166,7 +170,7 @@ def _around_call(executor, *args, **kwargs):
     # No editors further in: a host that came to list this wrapper twice must not apply them twice.
     bound.arguments["transformer_options"] = inner = {**options, EDITORS: ()}
     if editors := sorted(
-        (e for e in acting.values() if e.sites), key=lambda editor: not editor.splits
+        (e for e in acting.values() if e.sites), key=lambda editor: INNERMOST.index(editor.splits)
     ):  # innermost first
         inner[OVERRIDE] = _override(forward, editors, options.get(OVERRIDE))
     return executor(*bound.args[1:], **bound.kwargs)

@@ -11,7 +11,8 @@ class Layout:
     """Video tokens [before][frames x height x width][after], flattened in that order.
 
     before: reference tokens in front of the grid; after: in-context tokens behind it; both without text.
-    text, image: keys of the text and the image cross-attention, 0 where the family has none.
+    text, image: keys of the text and the image cross-attention, 0 where the family has none. On joint attention image
+    counts the tokens of a CLIP or SigLIP image in front of the prompt's.
     """
 
     frames: int

@@ -12,21 +12,24 @@ class Interval:
     not.
 
     Fractions become sigmas, so that the same interval means the same noise levels on both experts of Wan 2.2 and on a
-    part of a schedule.
+    part of a schedule. Of the steps within, only those at a noise level above `min_sigma` are in.
     """
 
     start: float = 0.0
     end: float = 1.0
+    min_sigma: float = 0.0
 
     def __post_init__(self):
         if not 0.0 <= self.start <= self.end <= 1.0:
             raise ValueError(f"start {self.start}, end {self.end}: must satisfy 0 <= start <= end <= 1.")
+        if not 0.0 <= self.min_sigma <= 1.0:
+            raise ValueError(f"min_sigma {self.min_sigma}: must be a noise level, from 0 (the end) to 1 (pure noise).")
 
     def sigmas(self, model_sampling) -> tuple[float, float]:
         """Highest and lowest sigma, the latter exclusive; the schedule's own ends are open."""
         high = inf if self.start <= 0.0 else float(model_sampling.percent_to_sigma(self.start)) + EPSILON
         low = -inf if self.end >= 1.0 else float(model_sampling.percent_to_sigma(self.end)) + EPSILON
-        return high, low
+        return high, max(low, self.min_sigma + EPSILON) if self.min_sigma else low
 
     def contains(self, sigma: float, model_sampling) -> bool:
         high, low = self.sigmas(model_sampling)

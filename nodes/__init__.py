@@ -1,10 +1,14 @@
 """What users see. One file per technique; a node describes, checks and wires."""
 
+from .alg import ALGNode
+from .alignvid import AlignVidNode
 from .clip import CLIPFromHostNode, CLIPImageFeaturesNode, CLIPLoaderNode
 from .clip_mask import CLIPSpatialMaskNode
+from .dymos import DyMoSNode
 from .ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
 from .ssg_train import SSGAdapterTrainNode
 from .swin_renderer import SwinRendererNode
+from .text_contrast import TextContrastNode
 from .video_prompt import VAPApplyNode, VAPExpertLoaderNode, VAPReferenceNode, VAPSaveExpertNode
 from .visual_prompt import VisualPromptNode
 
@@ -22,4 +26,8 @@ NODES = [
     SSGAdapterLoaderNode,
     SSGAdapterApplyNode,
     SSGAdapterTrainNode,
+    TextContrastNode,
+    AlignVidNode,
+    DyMoSNode,
+    ALGNode,
 ]

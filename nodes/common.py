@@ -4,11 +4,26 @@ with."""
 import torch
 from comfy_api.latest import io
 
+GUIDANCE = "semantic video/guidance"
 SPATIAL_PROMPT = "semantic video/spatial prompt"
 MODEL_PATCHES = "model_patches"  # ComfyUI's folder of adapters and experts
 DTYPES = {"default": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
 Clip = io.Custom("SEMVID_CLIP")
 Adapter = io.Custom("SEMVID_SSG_ADAPTER")
+
+
+def min_sigma_input(default: float, published: str):
+    """`published` says what the default is."""
+    return io.Float.Input(
+        "min_sigma",
+        default=default,
+        min=0.0,
+        max=1.0,
+        step=0.001,
+        advanced=True,
+        tooltip="Acts only at noise levels above this, whatever the schedule: 1 is pure noise. Higher stops earlier, 0 "
+        f"leaves it to start and end. {published}",
+    )
 
 
 def strength_start_end(strength: str, maximum: float = 1.0) -> list:

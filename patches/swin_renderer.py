@@ -90,7 +90,8 @@ def apply(model, config: SwinRenderer):
 
     def edit(call: Call, proceed) -> torch.Tensor:
         frames = call.forward.layout.frames
-        if frames <= config.window or call.site.block in dense_blocks:
+        no_video = call.q.shape[1] == call.before + call.after  # those queries see everything
+        if frames <= config.window or call.site.block in dense_blocks or no_video:
             return proceed(call)
         spans = window_spans(frames, config.window, shifted=config.shift and call.site.block % 2 == 1)
         anchors = ()
@@ -115,7 +116,7 @@ def apply(model, config: SwinRenderer):
         edit,
         sites=("self", "joint"),
         interval=config.interval,
-        splits=True,
+        splits="windows",
         check=check,
         active=config.strength > 0,
     )

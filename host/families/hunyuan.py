@@ -11,6 +11,7 @@ from ..layout import Layout, Site
 from .wan import patch_tokens
 
 NAME = "HunyuanVideo"
+REPLACES_FIRST_FRAME = True  # the start image may stand in the latent itself ("v2 (replace)")
 SUPPORTED = "HunyuanVideo 1 T2V, I2V and HunyuanVideo 1.5"
 
 
@@ -30,6 +31,14 @@ def width_heads(module: nn.Module) -> tuple[int, int]:
     return module.hidden_size, module.num_heads
 
 
+def input_channels(module: nn.Module) -> int:
+    return module.in_channels
+
+
+def latent_channels(module: nn.Module) -> int:
+    return module.out_channels
+
+
 def trained_frames(module: nn.Module) -> int:
     """Latent frames of the clips it was trained on: 129 frames."""
     return 33
@@ -39,7 +48,9 @@ def layout(module: nn.Module, arguments: dict) -> Layout:
     grid = patch_tokens(arguments["x"].shape, module.patch_size)
     reference = arguments.get("ref_latent")
     before = prod(patch_tokens(reference.shape, module.patch_size)) if reference is not None else 0
-    return Layout(*grid, before=before)
+    clip = arguments.get("clip_fea")
+    image = clip.shape[-2] if clip is not None and module.vision_in is not None else 0
+    return Layout(*grid, before=before, image=image)
 
 
 def site(

@@ -11,6 +11,7 @@ from torch import nn
 from ..layout import Layout, Site
 
 NAME = "Wan"
+REPLACES_FIRST_FRAME = False
 SUPPORTED = "Wan 2.1 / 2.2 T2V, I2V, TI2V 5B, Fun Control, Fun Camera, VACE, Phantom"
 CLASSES = ("WanModel", "VaceWanModel", "CameraWanModel")
 ORDER = ("self", "image", "text")
@@ -30,6 +31,14 @@ def block_modules(module: nn.Module) -> list[nn.Module]:
 
 def width_heads(module: nn.Module) -> tuple[int, int]:
     return module.dim, module.num_heads
+
+
+def input_channels(module: nn.Module) -> int:
+    return module.in_dim
+
+
+def latent_channels(module: nn.Module) -> int:
+    return module.out_dim
 
 
 def trained_frames(module: nn.Module) -> int:

@@ -139,8 +139,8 @@ def test_two_editors_chain_in_both_orders(toys, name):
 
 def test_splitting_editors_run_innermost_whatever_the_order(toys):
     model, shot = toys("wan-t2v"), Shot("wan-t2v")
-    one = edit_attention(editing(model, doubling), "adding", adding, sites=ALL_SITES, splits=True)
-    other = editing(edit_attention(model, "adding", adding, sites=ALL_SITES, splits=True), doubling)
+    one = edit_attention(editing(model, doubling), "adding", adding, sites=ALL_SITES, splits="windows")
+    other = editing(edit_attention(model, "adding", adding, sites=ALL_SITES, splits="windows"), doubling)
     assert torch.equal(sample(one, shot), sample(other, shot))
 
 

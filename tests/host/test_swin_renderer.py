@@ -275,7 +275,7 @@ def test_automatic_anchors_fill_the_budget(toys, name):
         return proceed(call)
 
     watched = edit_attention(
-        model, "watch", watch, sites=("self", "joint"), splits=True
+        model, "watch", watch, sites=("self", "joint"), splits="windows"
     )  # applied first: next to the backend
     sample(apply(watched, SwinRenderer(window=4, anchors="rotating", anchor_budget=8, shift=False)), shot)
     assert frames_seen <= {5, 6, 7, 8}
