@@ -13,6 +13,7 @@ from ..miniworld.caption import caption
 from ..miniworld.guards import dynamic_degree, identity_drift, loop_score, seam_strength
 from ..miniworld.oracle import judge
 from ..miniworld.pairs import first_frame
+from ..miniworld.render import render
 from ..miniworld.report import as_json, compare, interval, markdown, plot
 from ..miniworld.scene import Scene, sample_scenes
 from .hosts import name_of, require_host
@@ -26,13 +27,16 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def scores(frames: torch.Tensor, text: str, borders: list[int]) -> dict[str, float]:
-    """The oracle's scores and the guards of one clip."""
+    """The oracle's scores and the guards of one video. motion or attribute: the one of both that the caption names."""
     guards = {
         "dynamic degree": dynamic_degree(frames),
         "loop": loop_score(frames),
         "identity drift": identity_drift(frames),
     }
-    return judge(frames, text) | guards | ({"seam": seam_strength(frames, borders)} if borders else {})
+    judged = judge(frames, text)
+    said = judged.get("motion", judged.get("attribute"))
+    either = {} if said is None else {"motion or attribute": said}
+    return judged | either | guards | ({"seam": seam_strength(frames, borders)} if borders else {})
 
 
 def measure(
@@ -42,24 +46,27 @@ def measure(
     seeds: int,
     borders: list[int],
     relation: bool = True,
-) -> list[list[dict]]:
-    """For each workflow its clips' scores, in one order; variants take turns, so that nothing but the variant differs.
-    relation: whether the prompt says where two objects are to each other; it is scored in any case."""
+) -> tuple[list[dict], list[list[dict]]]:
+    """Scores of the rendered scenes, which a perfect model would get, and for each workflow those of its videos, all in
+    one order. Variants take turns, so that nothing but the variant differs. relation: whether the prompt says where two
+    objects are to each other; it is scored in any case."""
+    truth: list[dict] = []
     results: list[list[dict]] = [[] for _ in workflows]
     for number, scene in enumerate(tqdm(scenes, desc="captions", unit="caption")):
         text = caption(scene, number)
+        prompt = text if relation else caption(scene, number, relation=False)
         for seed in range(seeds):
-            for (_, api), clips in zip(workflows, results):
+            for (_, api), videos in zip(workflows, results):
                 shown = show(api, scene, server.base / "input", f"first-{number}")
-                saved = server.run(
-                    fill(shown, text if relation else caption(scene, number, relation=False), 1000 * number + seed)
-                )[0]
+                saved = server.run(fill(shown, prompt, 1000 * number + seed))[0]
                 frames = read_video(saved)
                 saved.unlink()
-                clips.append(scores(frames, text, [b for b in borders if b < len(frames)]))
+                seams = [b for b in borders if b < len(frames)]
+                videos.append(scores(frames, text, seams))
                 if any("start_image" in node["inputs"] for node in shown.values()):
-                    clips[-1]["first frame"] = first_frame(frames, scene)
-    return results
+                    videos[-1]["first frame"] = first_frame(frames, scene)
+            truth.append(scores(render([scene], len(frames)).frames[0], text, seams))
+    return truth, results
 
 
 def write_scores(clips: list[dict[str, float]], path: Path, workflow: str, note: str) -> str:
@@ -90,10 +97,16 @@ def write_scores(clips: list[dict[str, float]], path: Path, workflow: str, note:
 
 
 def write_comparison(
-    a: list[dict[str, float]], b: list[dict[str, float]], path: Path, names: tuple[str, str], note: str
+    a: list[dict[str, float]],
+    b: list[dict[str, float]],
+    path: Path,
+    names: tuple[str, str],
+    note: str,
+    truth: list[dict[str, float]] | None = None,
+    seeds: int = 1,
 ) -> str:
     """Writes the paired comparison of two variants beside `path`, as Markdown, JSON and PNG, and returns the table."""
-    rows = compare(a, b)
+    rows = compare(a, b, truth, seeds)
     text = markdown(rows, path.name, *names, note)
     path.with_suffix(".json").write_text(json.dumps(as_json(rows), indent=1) + "\n", encoding="utf-8")
     plot(rows, path.with_suffix(".png"), path.name)
@@ -129,13 +142,16 @@ def main(arguments: list[str]) -> int:
                 )
             )
             return 0
-        scenes = sample_scenes(chosen.captions, seed=1, split="heldout", objects=chosen.objects)
-        results = measure(server, workflows, scenes, chosen.seeds, chosen.borders, not chosen.unplaced)
+        scenes = sample_scenes(chosen.captions, seed=chosen.scenes_seed, split="heldout", objects=chosen.objects)
+        truth, results = measure(server, workflows, scenes, chosen.seeds, chosen.borders, not chosen.unplaced)
     unsaid = " The prompts do not say where the objects are to each other." if chosen.unplaced else ""
-    note = f"{len(scenes)} held-out captions, {chosen.seeds} seed(s) each, {version}.{unsaid}"
+    note = (
+        f"{len(scenes)} held-out captions (--scenes-seed {chosen.scenes_seed}), {chosen.seeds} seed(s) each, "
+        f"{version}.{unsaid}"
+    )
     shown = [name for name, _ in workflows]
     if len(workflows) == 1:
         print(write_scores(results[0], paths[0], shown[0], note))
     for path, name, clips in zip(paths, shown[:-1], results):
-        print(write_comparison(clips, results[-1], path, (name, shown[-1]), note))
+        print(write_comparison(clips, results[-1], path, (name, shown[-1]), note, truth, chosen.seeds))
     return 0

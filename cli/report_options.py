@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--captions", type=int, default=200, help="held-out captions")
     options.add_argument("--objects", type=int, nargs="+", default=[1, 2], help="objects per scene: 1, 2 or both")
+    options.add_argument("--scenes-seed", type=int, default=1, help="which held-out captions: another seed, others")
     options.add_argument(
         "--unplaced",
         action="store_true",

@@ -17,8 +17,8 @@ GUARDS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One score: means of A and B, the mean paired difference B - A with the ends of its 95 % interval, and over how
-    many clips."""
+    """One score: means of A, B and the truth (the rendered scenes, where given), the mean paired difference B - A with
+    the ends of its 95 % interval, and over how many videos."""
 
     score: str
     a: float
@@ -27,6 +27,7 @@ class Row:
     low: float
     high: float
     clips: int
+    truth: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -42,9 +43,12 @@ def interval(values: Tensor, level: float = 0.95, resamples: int = 10_000, seed:
     return low, high
 
 
-def compare(a: list[dict[str, float]], b: list[dict[str, float]]) -> list[Row]:
-    """Scores of the same captions and seeds, clip by clip. A score counts where both clips have it. ValueError if the
-    lists do not pair up."""
+def compare(
+    a: list[dict[str, float]], b: list[dict[str, float]], truth: list[dict[str, float]] | None = None, seeds: int = 1
+) -> list[Row]:
+    """Scores of the same captions and seeds, video by video. A score counts where both videos have it. truth: scores of
+    the rendered scenes, in the same order. seeds: neighbours that share a caption; the interval is over captions, of
+    which they are no independent draws. ValueError if the lists do not pair up."""
     if len(a) != len(b) or not a:
         raise ValueError(
             f"got {len(a)} and {len(b)} clips; a paired comparison needs the same captions and seeds for both, and at "
@@ -56,7 +60,10 @@ def compare(a: list[dict[str, float]], b: list[dict[str, float]]) -> list[Row]:
         pairs = torch.tensor([(x[name], y[name]) for x, y in zip(a, b) if name in x and name in y], dtype=torch.float64)
         if len(pairs):
             difference = pairs[:, 1] - pairs[:, 0]
-            rows.append(Row(name, *pairs.mean(0).tolist(), float(difference.mean()), *interval(difference), len(pairs)))
+            low, high = interval(difference.unflatten(0, (-1, seeds)).mean(1))
+            true = [scores[name] for scores in truth or () if name in scores]
+            mean_true = sum(true) / len(true) if true else None
+            rows.append(Row(name, *pairs.mean(0).tolist(), float(difference.mean()), low, high, len(pairs), mean_true))
     return sorted(rows, key=lambda row: row.score in GUARDS)
 
 
@@ -69,14 +76,15 @@ def markdown(rows: list[Row], title: str, a: str, b: str, note: str = "") -> str
         f"B: {b}",
         "",
         *([note, ""] if note else []),
-        "| score | A | B | B - A | 95 % interval | clips | |",
-        "| --- | ---: | ---: | ---: | --- | ---: | --- |",
+        "| score | truth | A | B | B - A | 95 % interval | videos | |",
+        "| --- | ---: | ---: | ---: | ---: | --- | ---: | --- |",
     ]
-    lines += [
-        f"| {r.score} | {r.a:.3f} | {r.b:.3f} | {r.difference:+.3f} | {r.low:+.3f} .. {r.high:+.3f} | {r.clips} | "
-        f"{r.verdict} |"
-        for r in rows
-    ]
+    for r in rows:
+        truth = "-" if r.truth is None else f"{r.truth:.3f}"
+        lines.append(
+            f"| {r.score} | {truth} | {r.a:.3f} | {r.b:.3f} | {r.difference:+.3f} | {r.low:+.3f} .. {r.high:+.3f} | "
+            f"{r.clips} | {r.verdict} |"
+        )
     lines += [
         "",
         f"Guards: {', '.join(GUARDS)}. For loop, seam and identity drift lower is better. Evidence in MiniWorld is "

@@ -23,6 +23,15 @@ def test_a_small_paired_gain_is_found_with_its_size():
     assert compare(clips(0.02, 1), clips(0.0, 2))[0].verdict == "B lower"
 
 
+def test_seeds_of_one_caption_are_no_independent_draws():
+    """Four copies of each caption's scores tell no more than one: the same interval, not half as wide."""
+    a, b = clips(0.0, 1, 50), clips(0.02, 2, 50)
+    once = compare(a, b)[0]
+    again = compare([x for x in a for _ in range(4)], [x for x in b for _ in range(4)], seeds=4)[0]
+    assert (again.low, again.high) == pytest.approx((once.low, once.high))
+    assert again.clips == 200 and again.difference == pytest.approx(once.difference)
+
+
 def test_no_difference_is_called_none_at_the_stated_rate():
     verdicts = [
         compare(

@@ -25,12 +25,15 @@ def test_prompts_may_leave_out_where_and_relation_is_scored_all_the_same(said, t
 
     monkeypatch.setattr(report, "read_video", lambda path: render([scenes[len(asked) - 1]]).frames[0])
     workflow = {"text": {"class_type": "Text", "_meta": {"title": "Prompt"}, "inputs": {"text": ""}}}
-    rows = report.measure(SimpleNamespace(base=tmp_path, run=run), [("truth", workflow)], scenes, 1, [], said)[0]
+    truth, (rows,) = report.measure(SimpleNamespace(base=tmp_path, run=run), [("truth", workflow)], scenes, 1, [], said)
     assert [parse(text).relation for text in asked] == [scene.relation if said else None for scene in scenes]
     assert all(
         parse(text).things[1].colour == scene.things[1].colour for text, scene in zip(asked, scenes, strict=True)
     )
     assert [row["relation"] for row in rows] == [1.0, 1.0, 1.0]
+    assert truth == rows, "what was saved here is the rendered scene itself"
+    either = [row.get("motion", row.get("attribute")) for row in rows]
+    assert [row["motion or attribute"] for row in rows] == either
     assert asked[0] == caption(scenes[0], 0, relation=said)
 
 
@@ -39,7 +42,8 @@ def test_each_variant_is_compared_with_the_last(tmp_path, monkeypatch):
     workflow.write_text(json.dumps({"n": {"class_type": "N", "inputs": {"x": 0}}}))
 
     def measure(server, workflows, scenes, *rest):
-        return [[{"object": api["n"]["inputs"]["x"] + 0.1 * i} for i in range(len(scenes))] for _, api in workflows]
+        videos = [[{"object": api["n"]["inputs"]["x"] + 0.1 * i} for i in range(len(scenes))] for _, api in workflows]
+        return [{"object": 1.0}] * len(scenes), videos
 
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     monkeypatch.setattr(report, "require_host", lambda root: tmp_path)
@@ -50,6 +54,7 @@ def test_each_variant_is_compared_with_the_last(tmp_path, monkeypatch):
     for name, value in (("one", 1), ("two", 2)):
         (row,) = json.loads((tmp_path / f"{name}.json").read_text())
         assert (row["difference"], row["verdict"], row["clips"]) == (pytest.approx(5 - value), "B higher", 3)
+        assert row["truth"] == 1.0
         assert (
             f"A: {workflow} n.x={value}" in (tmp_path / f"{name}.md").read_text()
             and (tmp_path / f"{name}.png").exists()
