@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from semantic_video.kernels.swin_renderer import (
     anchor_frames,
     anchor_interval,
+    automatic_window,
     window_groups,
     window_spans,
     windowed_attention,
@@ -81,6 +82,35 @@ def test_anchor_interval_keeps_the_budget(frames, window, spare):
     interval = anchor_interval(frames, window, window + spare)
     assert len(anchor_frames(frames, "rotating", interval)) <= spare
     assert interval == 1 or -(-frames // (interval - 1)) > spare, "not the densest"
+
+
+@pytest.mark.parametrize(
+    ("trained", "anchors", "budget", "frames", "interval", "window"),
+    [
+        (21, "none", 21, 99, 0, 22),
+        (32, "none", 8, 99, 3, 32),
+        (21, "first frame", 21, 99, 5, 20),
+        (21, "first frame", 3, 99, 0, 2),
+        (33, "first frame", 34, 99, 0, 32),
+        (21, "rotating", 21, 99, 0, 12),
+        (33, "rotating", 33, 99, 0, 18),
+        (21, "rotating", 8, 99, 0, 4),
+        (21, "rotating", 21, 99, 11, 12),  # 9 anchors leave 12
+        (21, "rotating", 21, 99, 10, 10),  # 10 leave 11
+        (21, "rotating", 21, 99, 20, 12),  # 5 leave 16
+        (21, "rotating", 21, 99, 1, 2),
+    ],
+)
+def test_automatic_window(trained, anchors, budget, frames, interval, window):
+    assert automatic_window(trained, anchors, budget, frames, interval) == window
+
+
+@given(st.integers(3, 60), st.integers(1, 300), st.integers(0, 40), st.sampled_from(["first frame", "rotating"]))
+def test_automatic_windows_leave_room_for_anchors(budget, frames, interval, anchors):
+    window = automatic_window(21, anchors, budget, frames, interval)
+    assert window % 2 == 0 and 2 <= window < budget
+    if window > 2 and anchors == "rotating" and interval:
+        assert window + len(anchor_frames(frames, anchors, interval)) <= budget
 
 
 def test_equal_windows_fold_into_one_call():
