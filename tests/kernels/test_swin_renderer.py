@@ -77,6 +77,13 @@ def test_rotating_anchors_visit_every_frame(frames, interval, step):
     assert sorted(visited) == list(range(frames))
 
 
+def test_anchors_by_hand():
+    assert anchor_frames(9, "none", 3, 1) == ()
+    assert anchor_frames(9, "first frame", 3, 1) == (0,)
+    assert anchor_frames(9, "rotating", 3, 4) == (1, 4, 7)
+    assert anchor_frames(4, "rotating") == (0, 1, 2, 3), "every frame, unless told otherwise"
+
+
 @given(st.integers(1, 500), st.integers(1, 20), st.integers(1, 13))
 def test_anchor_interval_keeps_the_budget(frames, window, spare):
     interval = anchor_interval(frames, window, window + spare)
@@ -132,7 +139,7 @@ def test_windows_equal_masked_dense_attention(data):
         data.draw(st.integers(1, 7)),
         data.draw(st.integers(0, 9)),
     )
-    host_mask = data.draw(st.sampled_from(["none", "additive per key", "boolean per query"]))
+    host_mask = data.draw(st.sampled_from(["none", "additive per key", "additive per head", "boolean per query"]))
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
     size = before + frames * area + after
     q, k, v = (
@@ -144,6 +151,9 @@ def test_windows_equal_masked_dense_attention(data):
     mask = None
     if host_mask == "additive per key":
         mask = torch.randn(1, 1, 1, size + extra_keys, dtype=torch.float64, generator=generator)
+        dense_mask = torch.where(dense_mask, mask, -torch.inf)
+    elif host_mask == "additive per head":
+        mask = torch.randn(batch, heads, 1, size + extra_keys, dtype=torch.float64, generator=generator)
         dense_mask = torch.where(dense_mask, mask, -torch.inf)
     elif host_mask == "boolean per query":
         mask = torch.rand(batch, 1, size, size + extra_keys, generator=generator) < 0.8
@@ -165,3 +175,25 @@ def test_plain_windows_hand_views_to_the_backend(frames):
         return attend(*tensors)
 
     windowed_attention(q, k, v, spy, window_spans(frames, 8, True))
+
+
+def test_two_queries_with_masks_of_their_own():
+    """Two tokens in all, one a frame: the smallest mask that has a row for each."""
+    q = torch.randn(1, 2, 1, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[[[0.0, -1.0], [2.0, 0.0]]]])
+    out = windowed_attention(q, q, q, attend, [(0, 2)], mask=mask)
+    torch.testing.assert_close(out, attend(q, q, q, mask))
+
+
+def test_equal_windows_are_one_call_of_the_backend():
+    batches = []
+
+    def spy(q, k, v, mask):
+        batches.append(len(q))
+        return attend(q, k, v, mask)
+
+    q = torch.randn(2, 40, 1, 4)
+    windowed_attention(q, q, q, spy, window_spans(40, 8, False), mask=torch.zeros(1, 1, 1, 40))
+    assert batches == [2 * 5]
+    windowed_attention(q, q, q, spy, window_spans(40, 8, False), mask=torch.zeros(1, 1, 40, 40))
+    assert batches[1:] == [2] * 5, "masks that differ from query to query keep windows apart"
