@@ -34,6 +34,12 @@ MESSAGES = ["raise ", r"""^\s*f?"[^"]*"$""", r"""^\s*f?'[^']*'$"""]
 KILLED = {1, 3, 36, -24, 24, 152, 255}  # exit codes of mutmut: a test failed, or ran into the time limit
 SURVIVED, UNREACHED = {0}, {5, 33}
 TIMEOUT = 900  # seconds for the tests of one listed mutation
+SHOW = """
+import json, sys
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+
+json.dump({name: get_diff_for_mutant(name) for name in json.load(sys.stdin)}, sys.stdout)
+"""  # in one process; `mutmut show` starts one for each
 NO_SHRINKING = """
 from hypothesis import Phase
 
@@ -104,8 +110,8 @@ def generated(what: str, tests: list[str], jobs: int) -> int:
         }
         lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
         (folder / "pyproject.toml").write_text("\n".join(["[tool.mutmut]", *lines]) + "\n", encoding="utf-8")
-        mutmut = [sys.executable, "-m", "mutmut"]
-        ran = subprocess.run([*mutmut, "run", "--max-children", str(jobs)], cwd=folder, env=environment())
+        command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(jobs)]
+        ran = subprocess.run(command, cwd=folder, env=environment())
         reports = sorted((folder / "mutants").rglob("*.py.meta"))
         if ran.returncode or not reports:
             print("mutmut did not run through; what it says stands above. Do the tests pass unbroken?")
@@ -113,9 +119,9 @@ def generated(what: str, tests: list[str], jobs: int) -> int:
         lines, total = [], Counter()
         for report in reports:
             codes = json.loads(report.read_text(encoding="utf-8"))["exit_code_by_key"]
-            for name in (n for n, code in codes.items() if code not in KILLED):
-                shown = subprocess.run([*mutmut, "show", name], cwd=folder, capture_output=True, text=True).stdout
-                print(f"\n{verdict(codes[name])}: {name}\n{changed_lines(shown)}")
+            alive = [name for name, code in codes.items() if code not in KILLED]
+            for name, diff in diffs(folder, alive).items():
+                print(f"\n{verdict(codes[name])}: {name}\n{changed_lines(diff)}")
             counts = Counter(verdict(code) for code in codes.values())
             total += counts
             if counts:
@@ -123,6 +129,16 @@ def generated(what: str, tests: list[str], jobs: int) -> int:
                 lines.append(score(str(file), counts))
         print("\n" + "\n".join([*lines, score("all", total)]))
     return 0
+
+
+def diffs(folder: Path, names: list[str]) -> dict[str, str]:
+    """What mutmut changed, by the name it gives the change."""
+    if not names:
+        return {}
+    shown = subprocess.run(
+        [sys.executable, "-c", SHOW], cwd=folder, input=json.dumps(names), capture_output=True, text=True, check=True
+    )
+    return json.loads(shown.stdout)
 
 
 def verdict(code: int | None) -> str:

@@ -283,3 +283,15 @@ def test_constant_maps_are_zero():
     assert zscore(flat).eq(0).all() and minmax(flat).eq(0).all()
     single = torch.full((1, 1, 1, 1), 7.0)
     assert zscore(single).eq(0).all()
+
+
+def test_what_bicubic_overshoots_is_cut_off():
+    step = torch.zeros(1, 8, 8, 3)
+    step[:, :, 4:] = 1
+    raw = torch.nn.functional.interpolate(step.movedim(-1, 1), size=(32, 32), mode="bicubic", antialias=True)
+    assert raw.min() < -0.01 and raw.max() > 1.01
+    torch.testing.assert_close(Geometry(8, 8, 32).square(step), raw.clamp(0, 1))
+    found = Geometry(32, 32, 32).picture(step[..., 0], 4)
+    assert found.min() == 0 and found.max() == 1
+    torch.testing.assert_close(found[0, 0, 20:], torch.ones(12))
+    assert found[0, 0, :12].eq(0).all()

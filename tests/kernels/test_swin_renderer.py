@@ -197,3 +197,21 @@ def test_equal_windows_are_one_call_of_the_backend():
     assert batches == [2 * 5]
     windowed_attention(q, q, q, spy, window_spans(40, 8, False), mask=torch.zeros(1, 1, 40, 40))
     assert batches[1:] == [2] * 5, "masks that differ from query to query keep windows apart"
+
+
+@pytest.mark.parametrize(
+    ("frames", "window", "shifted", "cuts"),
+    [
+        (9, 4, False, [4]),  # one frame is less than half a window: it joins
+        (10, 4, False, [4, 8]),
+        (5, 4, False, []),
+        (5, 4, True, [2]),
+        (7, 4, True, [2]),
+        (8, 4, True, [2, 6]),
+        (14, 6, False, [6]),  # two of six join
+        (15, 6, False, [6, 12]),
+        (8, 6, False, []),
+    ],
+)
+def test_cuts_by_hand(frames, window, shifted, cuts):
+    assert [start for start, _ in window_spans(frames, window, shifted)] == [0, *cuts]
