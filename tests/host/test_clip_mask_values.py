@@ -32,6 +32,7 @@ def clip():
         load=lambda: None,
         encode_text=lambda phrase: torch.tensor(PARTS[phrase]),
         look=look,
+        class_and_patch_features=look,  # its name from 0.2 on
         maps=(evidence, patches, embedding),
         taken=taken,
     )
