@@ -132,7 +132,11 @@ def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs)
     editors = options[EDITORS]
     for editor in editors:
         if editor.check:
-            editor.check(run)
+            try:
+                editor.check(run)
+            except ValueError as error:  # raised in a sampler: say which node it is about
+                named = str(error).startswith(editor.name)
+                raise ValueError(str(error) if named else f"{editor.name}: {error}") from None
     result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     for editor in {e.name: e for e in editors}.values():
         if editor.name in run.fired:

@@ -26,14 +26,14 @@ class SwinRendererNode(io.ComfyNode):
                 io.Model.Input("model", tooltip="A Wan or HunyuanVideo model."),
                 io.Int.Input(
                     "window",
-                    default=22,
-                    min=1,
+                    default=0,
+                    min=0,
                     max=1024,
                     step=1,
-                    tooltip="Length of a window in latent frames (4 video frames each). Higher sees further and costs "
-                    "more. "
-                    "Just above the trained length is a good choice: 22 for Wan (81 frames), 34 for HunyuanVideo (129 "
-                    "frames).",
+                    tooltip="Length of a window in latent frames (4 video frames each); even, so that it can shift. "
+                    "Higher sees further and costs more. 0 chooses what suits the model and the anchors: just above "
+                    "the trained length without anchors (22 for Wan, 34 for HunyuanVideo), 20 with the first frame, "
+                    "12 with rotating anchors on Wan.",
                 ),
                 io.Boolean.Input(
                     "shift",
@@ -46,8 +46,8 @@ class SwinRendererNode(io.ComfyNode):
                     options=list(Anchors.__args__),
                     default="none",
                     tooltip="Latent frames that all windows see besides their own, to hold subject and style "
-                    "together: the first frame, "
-                    "or every n-th frame, moving on by one with each step.",
+                    "together: the first frame, or every n-th frame, moving on by one with each step. They need a "
+                    "window below the trained length; window 0 sees to it.",
                 ),
                 io.Int.Input(
                     "anchor_interval",

@@ -8,7 +8,14 @@ from ..host.editing import Call, edit_attention
 from ..host.families import family_of
 from ..host.forward import Run
 from ..host.schedule import ALWAYS, Interval
-from ..kernels.swin_renderer import Anchors, anchor_frames, anchor_interval, window_spans, windowed_attention
+from ..kernels.swin_renderer import (
+    Anchors,
+    anchor_frames,
+    anchor_interval,
+    automatic_window,
+    window_spans,
+    windowed_attention,
+)
 from .blocks import parse_blocks
 
 NAME = "Swin Renderer"
@@ -16,14 +23,14 @@ NAME = "Swin Renderer"
 
 @dataclass(frozen=True)
 class SwinRenderer:
-    """window, anchor_interval, anchor_budget: latent frames. anchor_interval 0: as dense as the budget allows;
-    anchor_budget 0: the trained length.
+    """window, anchor_interval, anchor_budget: latent frames. window 0: what suits the model and the anchors;
+    anchor_interval 0: as dense as the budget allows; anchor_budget 0: the trained length.
 
     strength: 1 = windows, 0 = the unpatched model, between = blend of both. dense_blocks: blocks that keep full
     attention, as in "0-3,38".
     """
 
-    window: int = 22
+    window: int = 0
     shift: bool = True
     anchors: Anchors = "none"
     anchor_interval: int = 0
@@ -33,11 +40,8 @@ class SwinRenderer:
     interval: Interval = ALWAYS
 
     def __post_init__(self):
-        if self.window < 1:
-            raise ValueError(
-                f"window {self.window}: must be at least 1 latent frame (2 with shift). Wan was trained on 21, "
-                "HunyuanVideo on 33."
-            )
+        if self.window < 0:
+            raise ValueError(f"window {self.window}: must not be negative; 0 chooses for you.")
         if self.shift and self.window % 2:
             raise ValueError(
                 f"window {self.window}: must be even, because odd blocks shift by half a window. Use "
@@ -62,38 +66,39 @@ def apply(model, config: SwinRenderer):
         dense_blocks = parse_blocks(config.dense_blocks, family.blocks(module))
     except ValueError as error:
         raise ValueError(f"dense_blocks: {error}") from None
-    budget = config.anchor_budget or family.trained_frames(module)
+    trained = family.trained_frames(module)
+    budget = config.anchor_budget or trained
+    if config.anchors != "none":
+        require_room(config.window, budget)
+
+    def window(frames: int) -> int:
+        return config.window or automatic_window(trained, config.anchors, budget, frames, config.anchor_interval)
 
     def interval(frames: int) -> int:
-        return config.anchor_interval or anchor_interval(frames, config.window, budget)
+        return config.anchor_interval or anchor_interval(frames, window(frames), budget)
 
     def check(run: Run) -> None:
-        if run.frames <= config.window:
+        width = window(run.frames)
+        if run.frames <= width:
             run.say_once(
-                f"{NAME}: the clip's {run.frames} latent frames fit into one window of {config.window}; nothing to cut."
+                f"{NAME}: the video's {run.frames} latent frames fit into one window of {width}; nothing to cut."
             )
         elif config.anchors != "none":
-            if config.window >= budget:
-                raise ValueError(
-                    f"window {config.window} leaves no room for anchors: both together may span {budget} latent "
-                    "frames (anchor_budget). "
-                    f"Set window to {(budget - 1) // 2 * 2} or less, or anchors to none."
-                )
-            visible = config.window + len(anchor_frames(run.frames, config.anchors, interval(run.frames)))
+            visible = width + len(anchor_frames(run.frames, config.anchors, interval(run.frames)))
             if visible > budget:
                 raise ValueError(
-                    f"anchor_interval {config.anchor_interval}: a window of {config.window} and its anchors span "
-                    f"{visible} latent frames, "
-                    f"more than the {budget} of anchor_budget. Set anchor_interval to 0 (automatic) or at least "
-                    f"{anchor_interval(run.frames, config.window, budget)}, or a smaller window."
+                    f"anchor_interval {config.anchor_interval}: a window of {width} and its anchors span {visible} "
+                    f"latent frames, more than the {budget} of anchor_budget. Set anchor_interval to 0 (automatic) or "
+                    f"at least {anchor_interval(run.frames, width, budget)}, or a smaller window."
                 )
 
     def edit(call: Call, proceed) -> torch.Tensor:
         frames = call.forward.layout.frames
+        width = window(frames)
         no_video = call.q.shape[1] == call.before + call.after  # those queries see everything
-        if frames <= config.window or call.site.block in dense_blocks or no_video:
+        if frames <= width or call.site.block in dense_blocks or no_video:
             return proceed(call)
-        spans = window_spans(frames, config.window, shifted=config.shift and call.site.block % 2 == 1)
+        spans = window_spans(frames, width, shifted=config.shift and call.site.block % 2 == 1)
         anchors = ()
         if config.anchors != "none":
             anchors = anchor_frames(frames, config.anchors, interval(frames), call.forward.step)
@@ -120,3 +125,13 @@ def apply(model, config: SwinRenderer):
         check=check,
         active=config.strength > 0,
     )
+
+
+def require_room(window: int, budget: int) -> None:
+    """Raises ValueError, before anything is loaded, for a window beside which no anchor fits into the budget."""
+    if budget <= (window or 2):
+        remedy = f"window to 0 (automatic) or at most {(budget - 1) // 2 * 2}" if budget > 2 else "anchor_budget to 0"
+        raise ValueError(
+            f"window {window} leaves no room for anchors: both together may span {budget} latent frames "
+            f"(anchor_budget). Set {remedy}, or anchors to none."
+        )

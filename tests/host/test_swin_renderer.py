@@ -15,10 +15,14 @@ from semantic_video.tests.host.test_editing import foreign, windows
 WINDOWS = SwinRenderer(window=4)
 
 
-def masked_windows(call, proceed, window, anchors=(), shift=True):
-    """The same through the host's attention with the mask written out: the naive reference."""
+def masked_windows(call, proceed, window, anchors=(), shift=True, area=None):
+    """The same through the host's attention with the mask written out: the naive reference. area: tokens of a frame,
+    where nothing stands behind the video and the layout is not to be believed."""
     frames, before, after = call.forward.layout.frames, call.before, call.after
-    area = (call.q.shape[1] - before - after) // frames
+    if area is None:
+        area = (call.q.shape[1] - before - after) // frames
+    else:
+        before, after = call.q.shape[1] - frames * area, 0
     start = window // 2 if shift and call.site.block % 2 else window
     cuts = [0, *range(start, frames, window), frames]
     if cuts[-1] - cuts[-2] < window / 2 and len(cuts) > 2:
@@ -48,6 +52,53 @@ def test_windows_are_masked_attention(toys, name):
     assert not torch.allclose(expected, sample(model, shot), rtol=1e-2, atol=1e-2), (
         "the windows must matter for this test to mean anything"
     )
+
+
+@pytest.mark.parametrize("name", [name for name in STRAIGHT if name != "hunyuan-t2v"])  # the host's own cannot
+@pytest.mark.parametrize(("height", "width"), [(5, 4), (4, 7), (3, 5)])
+def test_odd_latents_are_padded_to_whole_tokens(toys, name, height, width):
+    """The host pads them, so that a frame has ceil(height / 2) x ceil(width / 2) tokens (HunyuanVideo 1.5: each its
+    own)."""
+    model, shot = toys(name), Shot(name, height=height, width=width, steps=2)
+    patch = 1 if name == "hunyuan-1.5" else 2
+    area = -(-height // patch) * -(-width // patch)
+    expected = sample(reference(model, window=4, area=area), shot)
+    torch.testing.assert_close(sample(apply(model, WINDOWS), shot), expected, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(expected, sample(model, shot), rtol=1e-2, atol=1e-2)
+
+
+AUTOMATIC = [  # toy, trained latent frames, windows chosen with no anchors, the first frame and rotating anchors
+    ("wan-t2v", 21, 22, 20, 12),
+    ("wan-5b", 31, 32, 30, 16),
+    ("hunyuan-t2v", 33, 34, 32, 18),
+    ("hunyuan-1.5", 33, 34, 32, 18),
+]
+
+
+@pytest.mark.parametrize(("name", "trained", "plain", "first", "rotating"), AUTOMATIC)
+def test_window_0_suits_the_model_and_the_anchors(toys, name, trained, plain, first, rotating):
+    model, shot = toys(name), Shot(name, frames=40, height=2, width=2, steps=2)
+    interval = -(-40 // (trained - rotating))  # as dense as the trained length allows
+
+    def turning(call, proceed):
+        return masked_windows(call, proceed, rotating, anchors=range(call.forward.step % interval, 40, interval))
+
+    moving = edit_attention(model, "reference", turning, sites=("self", "joint"))
+    for anchors, patched in {
+        "none": reference(model, window=plain),
+        "first frame": reference(model, window=first, anchors=(0,)),
+        "rotating": moving,
+    }.items():
+        got = sample(apply(model, SwinRenderer(anchors=anchors)), shot)
+        torch.testing.assert_close(got, sample(patched, shot), rtol=1e-3, atol=1e-4)
+        assert not torch.allclose(got, sample(model, shot), rtol=1e-2, atol=1e-2), anchors
+
+
+def test_window_22_without_anchors_is_what_it_was(toys):
+    model, shot = toys("wan-t2v"), Shot("wan-t2v", frames=40, height=2, width=2, steps=2)
+    old = sample(apply(model, SwinRenderer(window=22)), shot)
+    assert torch.equal(old, sample(apply(model, SwinRenderer()), shot)), "0 means 22 for Wan"
+    torch.testing.assert_close(old, sample(reference(model, window=22), shot), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", STRAIGHT)
@@ -112,12 +163,27 @@ def test_what_leaves_the_host_s_path_bit_for_bit(toys, name):
     assert apply(model, SwinRenderer(strength=0.0)) is model
 
 
-def test_strength_blends_and_dense_blocks_hold(toys):
-    model, shot = toys("wan-t2v"), Shot("wan-t2v", steps=1)
-    dense, half, full = (sample(apply(model, SwinRenderer(window=4, strength=s)), shot) for s in (0.0, 0.5, 1.0))
-    assert (half - dense).norm() < (full - dense).norm()
-    assert (half - full).norm() < (full - dense).norm()
-    assert not torch.equal(full, sample(apply(model, SwinRenderer(window=4, dense_blocks="1")), shot))
+@pytest.mark.parametrize("strength", [0.25, 0.7])
+def test_strength_blends_windows_into_full_attention(toys, strength):
+    model, shot = toys("wan-t2v"), Shot("wan-t2v", steps=2)
+
+    def blended(call, proceed):
+        return (1 - strength) * proceed(call) + strength * masked_windows(call, proceed, 4)
+
+    expected = sample(edit_attention(model, "reference", blended, sites=("self",)), shot)
+    got = sample(apply(model, SwinRenderer(window=4, strength=strength)), shot)
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_dense_blocks_keep_full_attention(toys):
+    model, shot = toys("wan-t2v"), Shot("wan-t2v", steps=2)
+
+    def but_one_and_two(call, proceed):
+        return proceed(call) if call.site.block in (1, 2) else masked_windows(call, proceed, 4)
+
+    expected = sample(edit_attention(model, "reference", but_one_and_two, sites=("self",)), shot)
+    got = sample(apply(model, SwinRenderer(window=4, dense_blocks="1-2")), shot)
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
 
 
 def scaled(call, proceed):
@@ -215,8 +281,7 @@ def test_half_precision_keeps_its_dtype(toys, name, dtype):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"window": 0}, "window 0: must be at least 1"),
-        ({"window": -4}, "window -4: must be at least 1"),
+        ({"window": -4}, "window -4: must not be negative; 0 chooses for you"),
         ({"window": 5}, "window 5: must be even.*Use 6, or turn shift off"),
         ({"anchors": "some"}, "anchors 'some': choose one of none, first frame, rotating"),
         ({"anchor_interval": -1}, "must not be negative"),
@@ -238,16 +303,36 @@ def test_bad_intervals_are_refused(start, end):
         Interval(start, end)
 
 
+@pytest.mark.parametrize("anchors", ["first frame", "rotating"])
+@pytest.mark.parametrize(
+    ("name", "config", "message"),
+    [
+        ("wan-t2v", {"window": 22}, "window 22 leaves no room.*span 21 .*window to 0 .automatic. or at most 20, or"),
+        ("wan-t2v", {"window": 8, "anchor_budget": 8}, "window 8 leaves.*span 8 .*at most 6, or anchors to none"),
+        ("wan-t2v", {"anchor_budget": 2}, "window 0 leaves.*span 2 latent.*Set anchor_budget to 0, or"),
+        ("wan-5b", {"window": 32}, "window 32 leaves no room.*span 31 .*at most 30"),
+        ("hunyuan-t2v", {"window": 34}, "window 34 leaves no room.*span 33 .*at most 32"),
+    ],
+)
+def test_windows_without_room_for_anchors_are_refused_by_the_node(toys, anchors, name, config, message):
+    with pytest.raises(ValueError, match=message):
+        apply(toys(name), SwinRenderer(anchors=anchors, **config))
+    for one_less in ({**config, "window": 6}, {**config, "anchor_budget": 35}):
+        if "anchor_budget" not in one_less or one_less["anchor_budget"] > 6:
+            apply(toys(name), SwinRenderer(anchors=anchors, **one_less))
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         (
-            {"window": 22, "anchors": "first frame"},
-            r"window 22 leaves no room for anchors.*span 21.*Set window to 20 or less",
+            {"window": 4, "anchors": "rotating", "anchor_interval": 2, "anchor_budget": 8},
+            r"^Swin Renderer: anchor_interval 2: a window of 4 and its anchors span 17 latent frames, more than the 8 "
+            r"of anchor_budget.*at least 7",
         ),
         (
-            {"window": 4, "anchors": "rotating", "anchor_interval": 2, "anchor_budget": 8},
-            r"anchor_interval 2: .* span 17 latent frames, more than the 8.*at least 7",
+            {"anchors": "rotating", "anchor_interval": 1},
+            r"^Swin Renderer: anchor_interval 1: a window of 2 .* span 28 .* than the 21 .*at least 2,",
         ),
     ],
 )
@@ -260,6 +345,25 @@ def test_anchors_beyond_the_budget_stop_before_the_first_step(toys, config, mess
             callback=stepped.append,
         )
     assert not stepped
+
+
+def test_context_windows_count_with_the_frame_in_front_of_them(toys, caplog):
+    """Of 26 frames the model sees 8 and, but for the first window, the frame before them: 9."""
+    model, shot = windows(toys("wan-t2v"), length=8, overlap=2), Shot("wan-t2v", frames=26, height=2, width=2, steps=1)
+
+    def rotating(interval, budget):
+        return apply(model, SwinRenderer(4, True, "rotating", interval, budget))
+
+    assert torch.isfinite(sample(rotating(3, 7), shot)).all(), "4 and 3 of 9"
+    with pytest.raises(ValueError, match="anchor_interval 4: a window of 4 and its anchors span 7 .* the 6 .*least 5"):
+        sample(rotating(4, 6), shot)
+    with caplog.at_level(logging.INFO):
+        sample(apply(model, SwinRenderer(window=10)), shot)
+    assert "Swin Renderer: the video's 9 latent frames fit into one window of 10; nothing to cut." in caplog.text
+    bare = windows(toys("wan-t2v"), length=8, overlap=2, causal_window_fix=False)
+    with caplog.at_level(logging.INFO):
+        sample(apply(bare, SwinRenderer(window=8)), shot)
+    assert "the video's 8 latent frames fit into one window of 8" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["wan-t2v", "hunyuan-t2v"])
@@ -307,5 +411,5 @@ def test_it_says_when_there_is_nothing_to_cut(toys, caplog):
     with caplog.at_level(logging.INFO):
         sample(apply(toys("wan-t2v"), SwinRenderer(window=22)), Shot("wan-t2v"))
     assert [m for m in caplog.messages if "semantic-video" in m] == [
-        "[semantic-video] Swin Renderer: the clip's 9 latent frames fit into one window of 22; nothing to cut."
+        "[semantic-video] Swin Renderer: the video's 9 latent frames fit into one window of 22; nothing to cut."
     ]

@@ -1,6 +1,7 @@
 """The CLIP mask against the published code's values, and its geometry, without a host."""
 
 import json
+import math
 import zlib
 from pathlib import Path
 
@@ -181,3 +182,116 @@ def test_smoothing_over_time():
 def test_heat_map_runs_from_blue_to_red():
     colours = heat_map(torch.zeros(1, 1, 3, 3), minmax(torch.tensor([[[0.0, 0.5, 1.0]]])))[0, 0]
     assert [int(c.argmax()) for c in colours] == [2, 1, 0]
+
+
+def test_smoothing_is_a_gaussian_over_frames():
+    mask = torch.rand(7, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for deviation in (0.5, 1.0, 3.0):
+        expected = torch.zeros_like(mask)
+        for frame in range(7):
+            weights = [math.exp(-((other - frame) ** 2) / (2 * deviation**2)) for other in range(7)]
+            expected[frame] = sum(w * m for w, m in zip(weights, mask)) / sum(weights)
+        torch.testing.assert_close(smooth_over_time(mask, deviation), expected)
+    two = torch.tensor([0.0, 1.0]).view(2, 1, 1)
+    near, far = 1 / (1 + math.exp(-0.5)), 1 / (1 + math.exp(0.5))
+    torch.testing.assert_close(smooth_over_time(two, 1.0).flatten(), torch.tensor([far, near]))
+    assert smooth_over_time(two[:1], 1.0) is not None and smooth_over_time(two, -1.0) is two
+
+
+def test_heat_map_by_hand():
+    frames = torch.full((1, 1, 3, 3), 0.4)
+    colours = heat_map(frames, torch.tensor([[[0.0, 0.5, 1.0]]]))[0, 0]
+    expected = torch.tensor([[0.0, 0.0, 0.5], [0.5, 1.0, 0.5], [0.5, 0.0, 0.0]])
+    torch.testing.assert_close(colours, 0.2 + 0.5 * expected)
+
+
+def test_letterbox_keeps_patches_that_it_fills_in_part():
+    """A picture of 30 x 64 lies in rows 17 to 47 of 64: of patches of 8 these touch numbers 2 to 5, two of them in
+    part."""
+    geometry, maps = Geometry(30, 64, 64, "letterbox"), torch.arange(64.0)
+    assert geometry.box == (17, 0, 47, 64)
+    assert torch.equal(geometry.patches(maps, 8), maps.view(8, 8)[2:6])
+    upright = Geometry(64, 30, 64, "letterbox")
+    assert upright.box == (0, 17, 64, 47)
+    assert torch.equal(upright.patches(maps, 8), maps.view(8, 8)[:, 2:6])
+    assert Geometry(1, 1000, 64, "letterbox").box == (31, 0, 32, 64), "at least a pixel"
+    for fit in ("squash", "center crop"):
+        assert Geometry(30, 64, 64, fit).box == (0, 0, 64, 64)
+
+
+def test_the_square_of_each_fit():
+    frames = torch.rand(2, 32, 64, 3, generator=torch.Generator().manual_seed(0))
+    channels_first = frames.permute(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(channels_first, size=(32, 32), mode="bicubic", antialias=True)
+    torch.testing.assert_close(Geometry(32, 64, 32).square(frames), resized.clamp(0, 1))
+    cropped = Geometry(32, 64, 32, "center crop").square(frames)
+    torch.testing.assert_close(cropped, channels_first[..., 16:48])
+    upright = Geometry(64, 32, 32, "center crop").square(frames.movedim(1, 2))
+    torch.testing.assert_close(upright, channels_first.movedim(2, 3)[:, :, 16:48])
+    boxed = Geometry(32, 64, 64, "letterbox").square(frames)
+    torch.testing.assert_close(boxed[:, :, 16:48], channels_first)
+    assert boxed[:, :, :16].eq(0.5).all() and boxed[:, :, 48:].eq(0.5).all()
+    upright = Geometry(64, 32, 64, "letterbox").square(frames.movedim(1, 2))
+    torch.testing.assert_close(upright[..., 16:48], channels_first.movedim(2, 3))
+    assert upright[..., :16].eq(0.5).all() and upright[..., 48:].eq(0.5).all()
+
+
+def test_masks_lie_where_the_letterbox_put_the_picture():
+    """A picture whose box begins and ends inside patches: its pixels read the patches at their own places."""
+    geometry = Geometry(60, 128, 64, "letterbox")  # 60 rows over 17 .. 47 of the square: half a row each
+    rows = torch.tensor([0.2, 0.4, 0.6, 0.8]).view(1, 4, 1).expand(1, 4, 8)  # of patches 2 to 5, a ramp
+    mask = geometry.picture(rows, 8)[0]
+    centres = (17 + 0.5 * (torch.arange(60) + 0.5)) / 8 - 2.5  # in patches, from the first one's centre
+    inner = (centres > 1) & (centres < 2)  # where bicubic reads a ramp as it is
+    assert int(inner.sum()) == 16
+    torch.testing.assert_close(mask[inner][:, 64], (0.2 + 0.2 * centres)[inner], rtol=1e-4, atol=1e-4)
+    columns = torch.linspace(0.1, 0.8, 8).expand(1, 4, 8)
+    centres = 0.5 * (torch.arange(128) + 0.5) / 8 - 0.5
+    inner = (centres > 1) & (centres < 6)
+    torch.testing.assert_close(
+        geometry.picture(columns, 8)[0, 30][inner], (0.1 + 0.1 * centres)[inner], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_the_parts_of_a_merge():
+    """Each fusion from the two maps it is made of, computed step by step in double precision."""
+    generator = torch.Generator().manual_seed(0)
+    cls, token = (torch.rand(2, 3, 5, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+
+    def to_unit(x):
+        return torch.stack([(one - one.min()) / (one.max() - one.min()) for one in x.flatten(0, 1)]).view_as(x)
+
+    def filtered(x):
+        padded = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="replicate")
+        return sum(padded[..., i : i + 5, j : j + 4] for i in range(3) for j in range(3)) / 9
+
+    scores = torch.stack([(one - one.mean()) / one.std() for one in cls.flatten(0, 1)]).view_as(cls)
+    p = filtered(1 / (1 + torch.exp(-4.0 * scores)))
+    for patches, q in (("negated", filtered(1 - to_unit(token))), ("direct", filtered(to_unit(token)))):
+        for fusion, mask in {
+            "soft or": p + q - p * q,
+            "product": p * q,
+            "class map": p,
+            "patch map": q,
+        }.items():
+            torch.testing.assert_close(merge(cls, token, 4.0, 3, fusion, patches), to_unit(mask))
+    torch.testing.assert_close(merge(cls, token, 4.0, 3), merge(cls, token, 4.0, 3, "soft or", "negated"))
+
+
+def test_constant_maps_are_zero():
+    flat = torch.full((1, 1, 2, 3), 7.0)
+    assert zscore(flat).eq(0).all() and minmax(flat).eq(0).all()
+    single = torch.full((1, 1, 1, 1), 7.0)
+    assert zscore(single).eq(0).all()
+
+
+def test_what_bicubic_overshoots_is_cut_off():
+    step = torch.zeros(1, 8, 8, 3)
+    step[:, :, 4:] = 1
+    raw = torch.nn.functional.interpolate(step.movedim(-1, 1), size=(32, 32), mode="bicubic", antialias=True)
+    assert raw.min() < -0.01 and raw.max() > 1.01
+    torch.testing.assert_close(Geometry(8, 8, 32).square(step), raw.clamp(0, 1))
+    found = Geometry(32, 32, 32).picture(step[..., 0], 4)
+    assert found.min() == 0 and found.max() == 1
+    torch.testing.assert_close(found[0, 0, 20:], torch.ones(12))
+    assert found[0, 0, :12].eq(0).all()

@@ -249,3 +249,23 @@ def test_masks_become_means_over_tokens():
     weights = token_weights(mask, 2, 2).unflatten(1, (2, 2))[..., 0]
     assert weights.tolist() == [[[1, 0], [0, 0]], [[torch.tensor(1 / 24).item(), 0], [0, 0]]]
     assert token_weights(torch.ones(1, 1, 1), 5, 3).shape == (1, 15, 1)
+
+
+def test_the_least_that_a_spec_may_be():
+    least = dict(family="wan", width=2, heads=1, blocks=(0,), rank=1, clip_width=1, grid=(1, 1), token_width=1)
+    assert Spec.read(Spec(**least).metadata) == Spec(**least)
+    for name in ("width", "heads", "rank", "clip_width", "token_width"):
+        with pytest.raises(ValueError, match=f"{name} 0: must be at least 1"):
+            Spec(**least | {name: 0})
+    for blocks in ((), (-1,), (1, 0), (2, 2)):
+        with pytest.raises(ValueError, match="must be block numbers in rising order"):
+            Spec(**least | {"blocks": blocks})
+    for grid in ((1,), (1, 1, 1), (0, 1)):
+        with pytest.raises(ValueError, match="must be rows and columns"):
+            Spec(**least | {"grid": grid})
+
+
+def test_weights_of_masks_stay_between_0_and_1():
+    mask = torch.tensor([[-1.0, 3.0, 0.25, 0.75]]).view(1, 1, 4)
+    assert token_weights(mask, 1, 4).flatten().tolist() == [0.0, 1.0, 0.25, 0.75]
+    assert token_weights(mask, 1, 2).flatten().tolist() == [0.5, 0.5]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from semantic_video.kernels.swin_renderer import (
     anchor_frames,
     anchor_interval,
+    automatic_window,
     window_groups,
     window_spans,
     windowed_attention,
@@ -76,11 +77,47 @@ def test_rotating_anchors_visit_every_frame(frames, interval, step):
     assert sorted(visited) == list(range(frames))
 
 
+def test_anchors_by_hand():
+    assert anchor_frames(9, "none", 3, 1) == ()
+    assert anchor_frames(9, "first frame", 3, 1) == (0,)
+    assert anchor_frames(9, "rotating", 3, 4) == (1, 4, 7)
+    assert anchor_frames(4, "rotating") == (0, 1, 2, 3), "every frame, unless told otherwise"
+
+
 @given(st.integers(1, 500), st.integers(1, 20), st.integers(1, 13))
 def test_anchor_interval_keeps_the_budget(frames, window, spare):
     interval = anchor_interval(frames, window, window + spare)
     assert len(anchor_frames(frames, "rotating", interval)) <= spare
     assert interval == 1 or -(-frames // (interval - 1)) > spare, "not the densest"
+
+
+@pytest.mark.parametrize(
+    ("trained", "anchors", "budget", "frames", "interval", "window"),
+    [
+        (21, "none", 21, 99, 0, 22),
+        (32, "none", 8, 99, 3, 32),
+        (21, "first frame", 21, 99, 5, 20),
+        (21, "first frame", 3, 99, 0, 2),
+        (33, "first frame", 34, 99, 0, 32),
+        (21, "rotating", 21, 99, 0, 12),
+        (33, "rotating", 33, 99, 0, 18),
+        (21, "rotating", 8, 99, 0, 4),
+        (21, "rotating", 21, 99, 11, 12),  # 9 anchors leave 12
+        (21, "rotating", 21, 99, 10, 10),  # 10 leave 11
+        (21, "rotating", 21, 99, 20, 12),  # 5 leave 16
+        (21, "rotating", 21, 99, 1, 2),
+    ],
+)
+def test_automatic_window(trained, anchors, budget, frames, interval, window):
+    assert automatic_window(trained, anchors, budget, frames, interval) == window
+
+
+@given(st.integers(3, 60), st.integers(1, 300), st.integers(0, 40), st.sampled_from(["first frame", "rotating"]))
+def test_automatic_windows_leave_room_for_anchors(budget, frames, interval, anchors):
+    window = automatic_window(21, anchors, budget, frames, interval)
+    assert window % 2 == 0 and 2 <= window < budget
+    if window > 2 and anchors == "rotating" and interval:
+        assert window + len(anchor_frames(frames, anchors, interval)) <= budget
 
 
 def test_equal_windows_fold_into_one_call():
@@ -102,7 +139,7 @@ def test_windows_equal_masked_dense_attention(data):
         data.draw(st.integers(1, 7)),
         data.draw(st.integers(0, 9)),
     )
-    host_mask = data.draw(st.sampled_from(["none", "additive per key", "boolean per query"]))
+    host_mask = data.draw(st.sampled_from(["none", "additive per key", "additive per head", "boolean per query"]))
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
     size = before + frames * area + after
     q, k, v = (
@@ -114,6 +151,9 @@ def test_windows_equal_masked_dense_attention(data):
     mask = None
     if host_mask == "additive per key":
         mask = torch.randn(1, 1, 1, size + extra_keys, dtype=torch.float64, generator=generator)
+        dense_mask = torch.where(dense_mask, mask, -torch.inf)
+    elif host_mask == "additive per head":
+        mask = torch.randn(batch, heads, 1, size + extra_keys, dtype=torch.float64, generator=generator)
         dense_mask = torch.where(dense_mask, mask, -torch.inf)
     elif host_mask == "boolean per query":
         mask = torch.rand(batch, 1, size, size + extra_keys, generator=generator) < 0.8
@@ -135,3 +175,43 @@ def test_plain_windows_hand_views_to_the_backend(frames):
         return attend(*tensors)
 
     windowed_attention(q, k, v, spy, window_spans(frames, 8, True))
+
+
+def test_two_queries_with_masks_of_their_own():
+    """Two tokens in all, one a frame: the smallest mask that has a row for each."""
+    q = torch.randn(1, 2, 1, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[[[0.0, -1.0], [2.0, 0.0]]]])
+    out = windowed_attention(q, q, q, attend, [(0, 2)], mask=mask)
+    torch.testing.assert_close(out, attend(q, q, q, mask))
+
+
+def test_equal_windows_are_one_call_of_the_backend():
+    batches = []
+
+    def spy(q, k, v, mask):
+        batches.append(len(q))
+        return attend(q, k, v, mask)
+
+    q = torch.randn(2, 40, 1, 4)
+    windowed_attention(q, q, q, spy, window_spans(40, 8, False), mask=torch.zeros(1, 1, 1, 40))
+    assert batches == [2 * 5]
+    windowed_attention(q, q, q, spy, window_spans(40, 8, False), mask=torch.zeros(1, 1, 40, 40))
+    assert batches[1:] == [2] * 5, "masks that differ from query to query keep windows apart"
+
+
+@pytest.mark.parametrize(
+    ("frames", "window", "shifted", "cuts"),
+    [
+        (9, 4, False, [4]),  # one frame is less than half a window: it joins
+        (10, 4, False, [4, 8]),
+        (5, 4, False, []),
+        (5, 4, True, [2]),
+        (7, 4, True, [2]),
+        (8, 4, True, [2, 6]),
+        (14, 6, False, [6]),  # two of six join
+        (15, 6, False, [6, 12]),
+        (8, 6, False, []),
+    ],
+)
+def test_cuts_by_hand(frames, window, shifted, cuts):
+    assert [start for start, _ in window_spans(frames, window, shifted)] == [0, *cuts]

@@ -130,3 +130,18 @@ def test_frame_selection():
     assert len(select_frames(clip[:7], 49, "first")) == 49
     with pytest.raises(ValueError, match=r"reference_video: 1 frame\(s\)"):
         select_frames(clip[:1], 49, "even")
+
+
+def test_frames_by_hand():
+    frames = torch.arange(12.0).view(12, 1, 1, 1).expand(12, 2, 2, 3)
+
+    def chosen(length, count, selection):
+        return select_frames(frames[:length], count, selection)[:, 0, 0, 0].tolist()
+
+    assert chosen(12, 4, "even") == [0, 3, 7, 11]
+    assert chosen(12, 4, "first") == [0, 1, 2, 3]
+    assert chosen(4, 4, "first") == [0, 1, 2, 3]
+    assert chosen(3, 5, "first") == [0, 0, 1, 1, 2], "too short: repeated evenly"
+    assert chosen(2, 3, "even") == [0, 0, 1]
+    with pytest.raises(ValueError, match="1 frame"):
+        chosen(1, 3, "even")

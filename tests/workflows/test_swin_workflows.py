@@ -70,10 +70,10 @@ def test_video_to_video(server):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"swin": {"window": 0}}, r"SemVidSwinRenderer \(swin\): .*smaller than min"),
+        ({"swin": {"window": -1}}, r"SemVidSwinRenderer \(swin\): .*smaller than min"),
         ({"swin": {"window": 7}}, "window 7: must be even"),
         ({"swin": {"dense_blocks": "0-99"}}, "dense_blocks: '0-99' is out of range"),
-        ({"swin": {"anchors": "first frame"}}, "window 22 leaves no room for anchors"),
+        ({"swin": {"window": 22, "anchors": "first frame"}}, "window 22 leaves no room for anchors"),
         ({"swin": {"strength": 2.0}}, "bigger than max"),
     ],
 )
@@ -92,3 +92,5 @@ def test_the_node_describes_itself(server):
     widgets = info["input"]["required"]
     assert list(widgets)[-3:] == ["strength", "start", "end"]
     assert all(options.get("tooltip") for _, options in widgets.values())
+    assert widgets["window"][1]["default"] == widgets["window"][1]["min"] == 0
+    assert list(widgets)[:3] == ["model", "window", "shift"]

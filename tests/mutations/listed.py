@@ -1,0 +1,165 @@
+"""Mutations that tests once did not notice, and the tests that do now: `python run.py mutate list [WORD]`.
+
+(why, file, old text, new text, tests as pytest takes them). The old text stands in the file exactly once.
+"""
+
+SWIN = ("tests/host/test_swin_renderer.py",)
+FAMILIES = ("tests/host/test_families.py",)
+VAP = ("tests/host/test_video_prompt_values.py",)
+VALUES = ("tests/host/test_values.py",)
+CLIP_MASK = ("tests/kernels/test_clip_mask.py",)
+PHRASES = ("tests/host/test_clip_mask_values.py",)
+PICTURES = ("tests/kernels/test_visual_prompt.py",)
+
+MUTATIONS = [
+    # ---- Swin Renderer
+    (
+        "blend by strength reversed",
+        "patches/swin_renderer.py",
+        "torch.lerp(proceed(call), windows, config.strength)",
+        "torch.lerp(windows, proceed(call), config.strength)",
+        SWIN,
+    ),
+    (
+        "a run's frames are the video's, not the context window's",
+        "host/forward.py",
+        "frames = min(frames, windows.context_length",
+        "frames = max(frames, windows.context_length",
+        SWIN,
+    ),
+    (
+        "a run's frames leave out the frame in front of a context window",
+        "host/forward.py",
+        'int(getattr(windows, "causal_window_fix", False))',
+        "0",
+        SWIN,
+    ),
+    (
+        "windows are cut from the video's frames",
+        "patches/swin_renderer.py",
+        "frames = call.forward.layout.frames",
+        "frames = call.forward.run.total_frames",
+        SWIN,
+    ),
+    ("odd blocks do not shift", "patches/swin_renderer.py", "call.site.block % 2 == 1", "False", SWIN),
+    ("anchors stay where they are", "patches/swin_renderer.py", ", call.forward.step)", ", 0)", SWIN),
+    ("dense blocks are windowed", "patches/swin_renderer.py", " or call.site.block in dense_blocks", "", SWIN),
+    ("start and end dropped", "patches/swin_renderer.py", "interval=config.interval", "interval=ALWAYS", SWIN),
+    ("window 0 is 22 for all", "patches/swin_renderer.py", "config.window or automatic_window(", "22 or (", SWIN),
+    (
+        "an error in a sampler does not name its node",
+        "host/editing.py",
+        'str(error) if named else f"{editor.name}: {error}"',
+        "str(error)",
+        SWIN,
+    ),
+    # ---- families
+    ("trained frames of the 5B model", "host/families/wan.py", "return 31 if", "return 21 if", FAMILIES),
+    ("trained frames of HunyuanVideo", "host/families/hunyuan.py", "return 33", "return 32", FAMILIES),
+    ("odd latents floored", "host/families/wan.py", "tuple(ceil(n / p) for", "tuple(n // p for", FAMILIES),
+    (
+        "odd latents floored, seen by Swin Renderer",
+        "host/families/wan.py",
+        "tuple(ceil(n / p) for",
+        "tuple(n // p for",
+        SWIN,
+    ),
+    (
+        "odd reference frames padded",
+        "host/families/wan.py",
+        "before = prod(n // p for",
+        "before = prod(-(-n // p) for",
+        FAMILIES,
+    ),
+    # ---- Video-As-Prompt
+    (
+        "start and end dropped by the patch",
+        "patches/video_prompt.py",
+        "interval=config.interval",
+        "interval=ALWAYS",
+        VAP,
+    ),
+    (
+        "start and end dropped by the node",
+        "nodes/video_prompt.py",
+        "VideoPrompt(strength, windows, Interval(start, end))",
+        "VideoPrompt(strength, windows)",
+        VAP,
+    ),
+    (
+        "blend by strength reversed, VAP",
+        "patches/video_prompt.py",
+        "torch.lerp(proceed(call), out, config.strength)",
+        "torch.lerp(out, proceed(call), config.strength)",
+        VAP,
+    ),
+    (
+        "in step with mirrored frames",
+        "patches/video_prompt.py",
+        "min(frame * count // total, count - 1)",
+        "count - 1 - min(frame * count // total, count - 1)",
+        VAP,
+    ),
+    ("reference not normalised", "host/reference.py", "process_in(vae.encode(frames))", "vae.encode(frames)", VAP),
+    ("first frame not normalised", "host/reference.py", "process_in(vae.encode(first))", "vae.encode(first)", VAP),
+    ("black instead of grey", "host/reference.py", "torch.full_like(frames, 0.5)", "torch.zeros_like(frames)", VAP),
+    ("in_negative always", "nodes/video_prompt.py", "if in_negative:", "if True:", VAP),
+    ("fps ignored", "nodes/video_prompt.py", 'if frames == "first" and fps > 0:', "if False:", VAP),
+    (
+        "RoPE scale of the reference ignored",
+        "host/wan_stream.py",
+        "position * scale",
+        "position",
+        VAP,
+    ),
+    (
+        "reference not padded",
+        "host/wan_stream.py",
+        "comfy.ldm.common_dit.pad_to_patch_size(latent, module.patch_size)",
+        "latent",
+        VAP,
+    ),
+    (
+        "heads of the expert not compared",
+        "patches/video_prompt.py",
+        " or backbone.num_heads != expert_module.num_heads",
+        "",
+        VAP,
+    ),
+    (
+        "the expert computes in its own dtype",
+        "patches/video_prompt.py",
+        "model.model.manual_cast_dtype or model.model.get_dtype()",
+        "None",
+        VAP,
+    ),
+    # ---- hard to see on a CPU
+    ("precision hint of attend", "host/editing.py", ", low_precision_attention=False)", ")", VALUES),
+    ("masks of three axes", "host/editing.py", "else mask.unsqueeze(1)", "else mask.unsqueeze(0)", VALUES),
+    ("the adapter writes into the host's result", "patches/ssg_adapter.py", "out.clone(),", "out,", VALUES),
+    ("saving is not atomic", "host/weights.py", 'path.with_name(f".{path.name}.partial")', "path", VALUES),
+    # ---- spatial prompting
+    ("parts of a long phrase averaged", "patches/clip_mask.py", "mask.amax(1) for", "mask.mean(1) for", PHRASES),
+    (
+        "temporal smoothing halved by the patch",
+        "patches/clip_mask.py",
+        "config.smoothing)",
+        "config.smoothing / 2)",
+        PHRASES,
+    ),
+    ("temporal smoothing halved", "kernels/clip_mask.py", "- time) / frames)", "- time) / frames * 2)", CLIP_MASK),
+    (
+        "letterbox drops patches that it fills in part",
+        "kernels/clip_mask.py",
+        "self.box[axis] // patch, min(-(-self.box[axis + 2] // patch), self.size // patch)",
+        "-(-self.box[axis] // patch), self.box[axis + 2] // patch",
+        CLIP_MASK,
+    ),
+    (
+        "outline ignores strength",
+        "kernels/visual_prompt.py",
+        "image + strength * line *",
+        "image + line *",
+        PICTURES,
+    ),
+]
