@@ -1,8 +1,9 @@
 """Extra weights (adapters, experts) as ordinary ComfyUI model patchers, so that dtype choice, offloading and dynamic
 VRAM are the host's."""
 
+import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import comfy.model_management
@@ -85,6 +86,21 @@ def save_weights(weights: dict[str, Tensor], path: str | Path, metadata: dict[st
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: value.detach().contiguous() for key, value in weights.items()}, partial, metadata)
     partial.replace(path)
+
+
+def weights_digest(weights: Mapping[str, Tensor], largest: int | None = None) -> str:
+    """SHA-256, in hex, of names, shapes, dtypes and values, whatever their order and device.
+
+    largest: values of tensors of more numbers than that are left out, for models whose large ones may be on disk or
+    quantised. Values on the meta device are left out always.
+    """
+    digest = hashlib.sha256()
+    for key, value in sorted(weights.items()):
+        digest.update(f"{key} {tuple(value.shape)} {value.dtype}\n".encode())
+        if value.is_meta or (largest is not None and value.numel() > largest):
+            continue
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def load_diffusion_model(
