@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..patches.ssg_adapter import load_adapter
+from ..patches.ssg_adapter_file import load_adapter
 from ..training.loop import Plan
 from ..training.loss_plot import loss_plot
 from ..training.ssg_adapter import blocks_of
