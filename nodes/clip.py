@@ -4,7 +4,9 @@ picture."""
 import folder_paths
 from comfy_api.latest import io
 
-from ..host.clip_loading import ACTIVATIONS, join_clip, load_clip
+from ..host.clip_config import ACTIVATIONS
+from ..host.clip_from_host import join_clip
+from ..host.clip_loading import load_clip
 from ..patches.clip_mask import encode
 from .common import SPATIAL_PROMPT as CATEGORY
 from .common import Clip, rgb
