@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .target_file import PARTIAL
+
 FLOATS = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -142,7 +144,7 @@ def read_weights(path: str | Path, prefix: str = "") -> tuple[dict[str, Tensor],
 def save_weights(weights: dict[str, Tensor], path: str | Path, metadata: dict[str, str]) -> None:
     """Writes a safetensors file atomically: a file that is there is whole."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(PARTIAL.format(path.name))
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: value.detach().contiguous() for key, value in weights.items()}, partial, metadata)
     partial.replace(path)
