@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from semantic_video.harness.toy import write_toy_adapter, write_toy_expert
+from semantic_video.harness.toy import diffusers_expert, write_toy_adapter, write_toy_expert
 from semantic_video.host.clip_loading import load_clip
 from semantic_video.host.weights import CHUNK, Checkpoint, all_finite
 from semantic_video.patches.ssg_adapter_file import load_adapter
@@ -260,18 +260,6 @@ def test_damaged_metadata_of_a_clip_names_the_file(tmp_path, small_clip):
 # ---- expert of Video-As-Prompt
 
 TRIMMED = ("blocks.1.self_attn.q.", "blocks.1.self_attn.o.", "blocks.1.cross_attn.", "blocks.1.norm3.", "blocks.1.ffn.")
-DIFFUSERS = (
-    ("patch_embedding.", "patch_embedding_mot_ref."),
-    ("text_embedding.0.", "condition_embedder_mot_ref.text_embedder.linear_1."),
-    ("text_embedding.2.", "condition_embedder_mot_ref.text_embedder.linear_2."),
-    ("time_embedding.0.", "condition_embedder_mot_ref.time_embedder.linear_1."),
-    ("time_embedding.2.", "condition_embedder_mot_ref.time_embedder.linear_2."),
-    ("time_projection.1.", "condition_embedder_mot_ref.time_proj."),
-    ("img_emb.proj.0.", "condition_embedder_mot_ref.image_embedder.norm1."),
-    ("img_emb.proj.1.", "condition_embedder_mot_ref.image_embedder.ff.net.0.proj."),
-    ("img_emb.proj.3.", "condition_embedder_mot_ref.image_embedder.ff.net.2."),
-    ("img_emb.proj.4.", "condition_embedder_mot_ref.image_embedder.norm2."),
-)
 
 
 @pytest.fixture
@@ -281,15 +269,7 @@ def expert(tmp_path):
 
 def marked(tensors):
     """The same expert as part of a diffusers checkpoint, on its blocks 0 and 2, beside a tensor of the backbone."""
-    names = {}
-    for key in tensors:
-        name = key.replace("blocks.1.", "blocks.2.")
-        for host, diffusers in DIFFUSERS:
-            name = diffusers + name.removeprefix(host) if name.startswith(host) else name
-        names[key] = f"{name}_mot_ref" if name.startswith("blocks.") and "." not in name[9:] else name
-        if name.startswith("blocks.") and "_mot_ref" not in names[key]:
-            names[key] = f"{name[:9]}{name[9:].split('.')[0]}_mot_ref{name[9 + len(name[9:].split('.')[0]) :]}"
-    return {names[key]: value for key, value in tensors.items()} | {"blocks.0.attn1.to_q.weight": torch.ones(48, 48)}
+    return diffusers_expert(tensors) | {"blocks.0.attn1.to_q.weight": torch.ones(48, 48)}
 
 
 def used(key):
