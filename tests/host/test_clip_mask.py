@@ -7,7 +7,7 @@ import torch
 
 from semantic_video.host.clip_loading import load_clip
 from semantic_video.host.clip_vocabulary import clip_words
-from semantic_video.kernels.clip_mask import class_terms, merge, text_map, zscore
+from semantic_video.kernels.clip_mask import Geometry, class_terms, merge, text_map, zscore
 from semantic_video.nodes.clip_mask import CLIPSpatialMaskNode
 from semantic_video.tests.host.clips import CONFIG, frames, mask_of, write
 from semantic_video.tests.kernels.test_clip_mask import CASE, SETTINGS, SHAPES, drawn, golden, weight
@@ -145,3 +145,33 @@ def test_bad_input_is_refused_by_name(clip):
     ):
         with pytest.raises(ValueError, match=message):
             CLIPSpatialMaskNode.execute(**({"clip": clip, "image": frames(), "text": "a ball"} | settings))
+
+
+def test_parts_of_a_long_phrase_are_joined_by_their_maximum_and_scored_by_their_mean(clip):
+    """Naively: each part as a phrase of its own."""
+    parts = [f"a {colour} ball and a {colour} box" for colour in ("red", "blue", "green")]
+    filler = " ".join(["thing"] * 68)  # with the 7 words before it, one part of 75 tokens
+    parts = [f"{part} {filler}" for part in parts]
+    assert [len(clip.parts(part)) for part in parts] == [1, 1, 1]
+    assert len(clip.parts(" ".join(parts))) == 3
+    image = frames(2)
+    _, scores = mask_of(clip, image, "\n".join(parts))
+    together, score = mask_of(clip, image, " ".join(parts))
+    torch.testing.assert_close(score[0], scores.mean(0), rtol=1e-4, atol=1e-5)
+    small = [find_small(clip, image, part) for part in parts]
+    expected = find_picture(clip, image, torch.stack(small).amax(0))
+    torch.testing.assert_close(together[0], expected, rtol=1e-4, atol=1e-4)
+    mean = find_picture(clip, image, torch.stack(small).mean(0))
+    assert (together[0] - mean).abs().max() > 0.05, "the mean would be another mask"
+
+
+def find_small(clip, image, phrase):
+    """The mask of one part in patches, [frames, rows, columns]."""
+    geometry = Geometry(*image.shape[1:3], clip.size)
+    features = clip.class_and_patch_features(geometry.square(image), 3, 3, class_terms)[:2]
+    raw = [text_map(f, clip.encode_text(phrase)).unflatten(-1, (6, 6)) for f in features]
+    return merge(*raw, 5.0, 3)[:, 0]
+
+
+def find_picture(clip, image, small):
+    return Geometry(*image.shape[1:3], clip.size).picture(small, clip.patch)

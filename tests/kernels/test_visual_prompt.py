@@ -75,3 +75,15 @@ def test_crop_to_the_region_of_all_frames(scene):
     assert crop(image, (2, 6, 12, 20)).shape == (2, 10, 14, 3)
     assert crop(image, (2, 6, 12, 20), 0.5).shape == (2, 13, 19, 3)
     assert torch.equal(crop(image, (2, 6, 12, 20), 0.0), image)
+
+
+@pytest.mark.parametrize("strength", [0.25, 1.0])
+def test_outline_blends_its_colour_by_strength(scene, strength):
+    image, mask = scene
+    ink = torch.tensor([0.2, 1.0, 0.4])
+    drawn = paint(image, mask, "outline", strength=strength, colour=(0.2, 1.0, 0.4), width=2)
+    on = torch.zeros(16, 24, dtype=torch.bool)
+    on[3:13, 5:19] = True
+    on[5:11, 7:17] = False  # a line of 2 pixels, half outside and half inside rows 4 to 12 and columns 6 to 18
+    torch.testing.assert_close(drawn[:, on], image[:, on] + strength * (ink - image[:, on]))
+    assert torch.equal(drawn[:, ~on], image[:, ~on])
