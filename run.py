@@ -32,6 +32,7 @@ COMMANDS = {  # name -> module of cli/, what it does
     "report": ("report", "compare two workflow variants on MiniWorld captions, with confidence intervals"),
     "train": ("train", "train the mini models of MiniWorld"),
     "mutate": ("mutate", "break the code in many small ways and count which of them the tests notice"),
+    "fuzz": ("fuzz", "load thousands of damaged files with every loader of this pack"),
     "workflows": ("workflows", "rebuild the UI files and pictures of workflows/ from their API files"),
 }
 PASS_ON = ("test", "bench")  # hand what they do not know to pytest and to the benchmark

@@ -8,27 +8,17 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..patches.ssg_adapter import load_adapter
+from ..patches.ssg_adapter_file import load_adapter
 from ..training.loop import Plan
 from ..training.loss_plot import loss_plot
 from ..training.ssg_adapter import blocks_of
 from ..training.ssg_trainer import PATIENCE, Settings, train_on_clips
 from ..training.video_files import ENDINGS
 from ..training.video_folder import Encoders, Shape, VideoFolder
-from .common import MODEL_PATCHES as FOLDER
 from .common import SPATIAL_PROMPT as CATEGORY
-from .common import Adapter, Clip
+from .common import Adapter, Clip, new_model_patch
 
 STYLES = ("grey", "darken", "blur")
-
-
-def target_of(filename: str) -> Path:
-    """models/model_patches/<filename>.safetensors. Raises ValueError for what leads elsewhere."""
-    folder = Path(folder_paths.get_folder_paths(FOLDER)[0]).resolve()
-    target = (folder / f"{filename}.safetensors").resolve()
-    if not filename.strip() or not target.is_relative_to(folder):
-        raise ValueError(f"filename '{filename}': name a file inside models/model_patches.")
-    return target
 
 
 class SSGAdapterTrainNode(io.ComfyNode):
@@ -256,12 +246,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
         clip_vision=None,
         mask_clip=None,
     ) -> io.NodeOutput:
-        target = target_of(filename)
-        if target.exists() and not resume:
-            raise ValueError(
-                f"filename '{filename}': {target.name} exists already. Choose another name, delete it, or turn resume "
-                "on."
-            )
+        target = new_model_patch(filename, may_exist=resume, remedy="delete it, or turn resume on")
         chosen = blocks_of(model, blocks)
         work = Path(folder_paths.get_output_directory()) / "semantic_video" / "training"
         clips = VideoFolder(

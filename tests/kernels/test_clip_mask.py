@@ -295,3 +295,31 @@ def test_what_bicubic_overshoots_is_cut_off():
     assert found.min() == 0 and found.max() == 1
     torch.testing.assert_close(found[0, 0, 20:], torch.ones(12))
     assert found[0, 0, :12].eq(0).all()
+
+
+def test_smoothing_over_time_is_a_gaussian_of_so_many_frames():
+    """Naively, frame by frame; weights of the frames that are there sum to one."""
+    mask = torch.rand(7, 1, 2, 3, generator=torch.Generator().manual_seed(0))
+    for deviation in (0.7, 2.0):
+        smooth = smooth_over_time(mask, deviation)
+        for s in range(7):
+            weights = [np.exp(-((s - t) ** 2) / (2 * deviation**2)) for t in range(7)]
+            expected = sum(w * mask[t] for t, w in enumerate(weights)) / sum(weights)
+            torch.testing.assert_close(smooth[s], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "box", "rows", "columns"),
+    [
+        (32, 64, (16, 0, 48, 64), (2, 6), (0, 8)),
+        (40, 64, (12, 0, 52, 64), (1, 7), (0, 8)),  # half of rows 1 and 6 is picture
+        (64, 9, (0, 27, 64, 36), (0, 8), (3, 5)),
+        (64, 60, (0, 2, 64, 62), (0, 8), (0, 8)),
+    ],
+)
+def test_a_letterbox_keeps_every_patch_that_touches_the_picture(height, width, box, rows, columns):
+    geometry = Geometry(height, width, 64, "letterbox")
+    assert geometry.box == box
+    grid = torch.arange(64.0).view(1, 64)
+    expected = grid.view(1, 8, 8)[:, rows[0] : rows[1], columns[0] : columns[1]]
+    assert torch.equal(geometry.patches(grid, 8), expected)

@@ -170,3 +170,15 @@ def test_masks_of_other_sizes_are_stretched():
     )
     ramp = torch.arange(8.0).view(1, 8, 1).expand(1, 8, 8)
     assert stretched(ramp, 4, 8)[0, 1:3, 0].tolist() == pytest.approx([2.5, 4.5], abs=1e-5)
+
+
+@pytest.mark.parametrize("strength", [0.25, 1.0])
+def test_outline_blends_its_colour_by_strength(scene, strength):
+    image, mask = scene
+    ink = torch.tensor([0.2, 1.0, 0.4])
+    drawn = paint(image, mask, "outline", strength=strength, colour=(0.2, 1.0, 0.4), width=2)
+    on = torch.zeros(16, 24, dtype=torch.bool)
+    on[3:13, 5:19] = True
+    on[5:11, 7:17] = False  # a line of 2 pixels, half outside and half inside rows 4 to 12 and columns 6 to 18
+    torch.testing.assert_close(drawn[:, on], image[:, on] + strength * (ink - image[:, on]))
+    assert torch.equal(drawn[:, ~on], image[:, ~on])
