@@ -1,4 +1,4 @@
-"""Cached clips with prompted images: what the mini CLIP sees in each scene's first frame after CLIP Spatial Mask and
+"""Cached videos with prompted images: what the mini CLIP sees in each scene's first frame after CLIP Spatial Mask and
 Visual Prompt, by the very functions that these nodes run, as fp16 features beside the latents of latents.py. The files
 are named after the CLIP's weights."""
 
@@ -21,7 +21,7 @@ from ..miniworld.scene import Scene
 from ..patches.clip_mask import SpatialMask, encode, find
 from .latents import SHARD, Latents, scene_number
 
-TWO_OBJECTS = 0.8  # share of training clips with two: where an object is, is said best by a picture of both
+TWO_OBJECTS = 0.8  # share of training videos with two: where an object is, is said best by a picture of both
 MASK = SpatialMask(
     kernel=1, fusion="product", patches="direct"
 )  # the mini CLIP's patches speak of their own place; best on training scenes

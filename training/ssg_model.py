@@ -1,49 +1,18 @@
-"""Training an SSG Adapter: the frozen model with the adapter in it, where every clip of a batch looks at a prompted
-image of its own.
+"""A frozen MODEL with the SSG Adapter that is trained in it, where every video of a batch looks at a prompted image of
+its own; and the Spec of an adapter that fits a MODEL."""
 
-    x_s = (1 - s) x0 + s eps        loss = mean(w |f(x_s, s, text, prompted image) - (eps - x0)|^2)
-
-s, x_s and f are the host's for this model. w: 1, or up to 4 where an object is known to be, the more the less noise
-(our choice). Text, image or both are left out of some clips, as in IP-Adapter (arXiv 2308.06721). Only the adapter
-learns.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from random import Random
-
-import torch
 from torch import Tensor
 
 from ..host.editing import Call, edit_attention, edit_inputs
 from ..host.families import family_of, wan
 from ..host.forward import Forward
-from ..host.frozen_model import batch_groups, cat_conds, denoised, sigmas_at
 from ..kernels.ssg_adapter import Prompt, SSGAdapter
 from ..kernels.ssg_spec import Spec
 from ..patches.blocks import parse_blocks
 from ..patches.ssg_adapter import NAME
 
-FEATURES = "semantic_video_prompted"  # transformer option: CLIP features, a row for each clip of the batch
+FEATURES = "semantic_video_prompted"  # transformer option: CLIP features, a row for each video of the batch
 PROMPT = f"{NAME} prompt"
-TEXT_DROPOUT, IMAGE_DROPOUT, BOTH_DROPOUT = 0.05, 0.05, 0.05  # IP-Adapter's
-OBJECT_WEIGHT = 4.0
-
-
-@dataclass(frozen=True)
-class Batch:
-    """latents: as the model sees them [n, channels, frames, height, width]; conds, silent: for each clip, and of the
-    empty text (`conds_of`); features: [n, tokens, clip_width]; cover: where an object is [n, 1, frames, height, width],
-    or None."""
-
-    latents: Tensor
-    conds: list[dict]
-    silent: list[dict]
-    features: Tensor
-    cover: Tensor | None = None
-
-
-Draw = Callable[[Random], Batch]
 
 
 def spec_for(
@@ -96,7 +65,7 @@ def with_adapter(model, module: SSGAdapter, passes: str = "both", strength: floa
     """A clone of MODEL with the adapter in it, that looks at what `option_of` gives. Its output is that of SSG Adapter
     Apply; `module` may want gradients.
 
-    passes: as in `Guide`, for sampling; a pass of n clips has n rows.
+    passes: as in `Guide`, for sampling; a pass of n videos has n rows.
     """
 
     def prepare(forward: Forward) -> dict:
@@ -132,47 +101,5 @@ def spliced(out: Tensor, rows: list[int], grid: slice, added: Tensor) -> Tensor:
 
 
 def option_of(features: Tensor) -> dict[str, Tensor]:
-    """Transformer options of a run whose clips look at features [n, tokens, width]."""
+    """Transformer options of a run whose videos look at features [n, tokens, width]."""
     return {FEATURES: features}
-
-
-def losses(
-    model, draw: Draw, rng: Random, dtype: torch.dtype | None = torch.bfloat16, dropout: bool = True
-) -> dict[str, Tensor]:
-    """ "loss" of one batch and, where objects are known, "objects". model: from `with_adapter`; dtype: of autocast,
-    None for none."""
-    batch = draw(rng)
-    x0, sampling = batch.latents, model.get_model_object("model_sampling")
-    count = len(x0)
-    generator = torch.Generator().manual_seed(rng.getrandbits(60))
-    noise = torch.randn(x0.shape, generator=generator).to(x0)
-    sigma = sigmas_at(sampling, (torch.arange(count) + torch.rand(count, generator=generator)) / count).to(
-        x0
-    )  # stratified
-    conds, features = list(batch.conds), batch.features.clone()
-    for i in range(count if dropout else 0):
-        luck = rng.random()
-        if luck < TEXT_DROPOUT + BOTH_DROPOUT:
-            conds[i] = batch.silent[i]
-        if TEXT_DROPOUT <= luck < TEXT_DROPOUT + BOTH_DROPOUT + IMAGE_DROPOUT:
-            features[i] = 0
-    x = sampling.noise_scaling(sigma, noise, x0)
-    groups, parts = batch_groups(conds), []
-    for group in groups:
-        with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
-            predicted = denoised(
-                model,
-                x[group],
-                sigma[group],
-                cat_conds([conds[i] for i in group], x.device),
-                option_of(features[group]),
-            )
-        wide = sigma[group].view(-1, *[1] * (x0.ndim - 1))
-        parts.append(
-            ((predicted.float() - x0[group]) / wide).square().mean(1, keepdim=True)
-        )  # = of velocities: both are (x - x0) / s
-    error = torch.cat(parts)[torch.tensor([i for group in groups for i in group]).argsort()]
-    if batch.cover is None:
-        return {"loss": error.mean()}
-    weight = 1 + (OBJECT_WEIGHT - 1) * (1 - sigma.view(-1, 1, 1, 1, 1)) * batch.cover
-    return {"loss": (error * weight).sum() / weight.sum(), "objects": (error * batch.cover).sum() / batch.cover.sum()}
