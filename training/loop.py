@@ -17,6 +17,7 @@ from .plan import Plan, State, progress, rate_at
 
 LOG_STEPS = 10
 MOST_BAD_STEPS = 20  # in a row
+NOT_FINITE = "its gradients are NaN or infinite"
 LossOf = Callable[[int, float], dict[str, Tensor]]  # (step, progress) -> named losses
 Export = Callable[[dict[str, Tensor], State], None]
 Enough = Callable[[dict[str, Tensor], State], bool]
@@ -74,7 +75,7 @@ def train(
         else:  # one bad batch must not end a night's run
             bad += 1
             if not warned:
-                logging.warning("[semantic-video] %s: step %d left out, its gradients are NaN", plan.name, state.step)
+                logging.warning("[semantic-video] %s: step %d left out, %s", plan.name, state.step, NOT_FINITE)
             warned = True
             if bad == MOST_BAD_STEPS:
                 raise ValueError(_nothing_learnt(plan, state))

@@ -15,7 +15,7 @@ from semantic_video.cli.train_options import main
 from semantic_video.host.frozen_model import in_training
 from semantic_video.mini import clip as mini_clip
 from semantic_video.mini.dit import with_layers
-from semantic_video.training.plan import Plan, State, progress, rate_at
+from semantic_video.training.plan import Plan
 
 
 @pytest.fixture(scope="module")
@@ -244,12 +244,3 @@ def test_training_starts_from_six_blocks_and_names_what_it_cannot_start_from(tra
     copy(trained.cache / "mini-i2v.safetensors", trained.cache / "mini-t2v.safetensors")
     with pytest.raises(ValueError, match=r"mini-t2v\.safetensors: .* made for another model .* train without resume"):
         trained("mini-t2v", "--resume")
-
-
-def test_the_rate_ends_at_zero_by_steps_or_by_minutes(tmp_path):
-    plan = Plan("x", tmp_path, minutes=10, steps=1000, rate=1.0, warmup=10)
-    assert rate_at(plan, State(0)) == pytest.approx(0.1, rel=0.01)
-    assert rate_at(plan, State(1000)) == rate_at(plan, State(50, 600.0)) == 0
-    assert progress(plan, State(500, 100)) == 0.5
-    with pytest.raises(ValueError, match="--minutes or --steps"):
-        progress(Plan("x", tmp_path), State())
