@@ -3,9 +3,9 @@ MiniWorld, by the host's own modules.
 
 Each can be stopped and continued (--resume) and leaves in OUT a safetensors file that ComfyUI's loaders read, with the
 command, the seed, the steps and the held-out scores in its metadata. Order: mini-vae and mini-clip first, then
-mini-t2v, then mini-i2v, which starts from mini-t2v, then video-prompt, the Video-As-Prompt expert beside mini-i2v, or
-ssg-adapter, the SSG Adapter beside mini-t2v. With --pairs or --clips these two are trained on videos of one's own,
-beside a model of one's own.
+mini-t2v, then mini-i2v, which starts from mini-t2v, then mini-i2v-deaf, which learns to ignore half of its captions,
+video-prompt, the Video-As-Prompt expert beside mini-i2v, or ssg-adapter, the SSG Adapter beside mini-t2v. With --pairs
+or --clips these two are trained on videos of one's own, beside a model of one's own.
 """
 
 import argparse
@@ -23,6 +23,7 @@ MODELS = {  # name -> module, minutes, batch, rate
     "mini-latents": ("mini.dit", 0.0, 16, 0.0),
     "mini-t2v": ("mini.dit", 180.0, 24, 8e-3),
     "mini-i2v": ("mini.dit", 60.0, 24, 6e-3),
+    "mini-i2v-deaf": ("mini.dit", 15.0, 24, 1e-3),
     "video-prompt": ("mini.video_prompt", 20.0, 24, 8e-3),
     "ssg-adapter": ("mini.ssg_adapter", 10.0, 24, 8e-3),
 }
@@ -215,7 +216,7 @@ def own_options(chosen: argparse.Namespace) -> dict:
     """What a model is told beside the plan. ValueError, naming the flag, for what it does not take."""
     given = {}
     for models, names in (
-        (("mini-t2v", "mini-i2v"), ("start", "compile")),
+        (("mini-t2v", "mini-i2v", "mini-i2v-deaf"), ("start", "compile")),
         (("ssg-adapter",), ("rank", "token_width", "blocks", "spatial")),
     ):
         found = {name: value for name in names if (value := getattr(chosen, name)) not in (None, False)}

@@ -1,9 +1,12 @@
 """CLIP mask: where a text is in an image, read from inside CLIP in one forward pass.
 
-    c_i = < gamma * (sum_h A_h[cls,i] V_h[i] W_O^h) W_proj , t >     what the class token takes from patch i, in block
-    l_cls, that speaks of the text p_i = < gamma * x_i W_proj , t >                                 what patch i itself
-    says of the text after block l_tok P = sigmoid(contrast * zscore(c)),  Q = (max p - p) / (max p - min p),  each
-    mean-filtered mask = minmax(P + Q - P Q)
+    c_i = < gamma * (sum_h A_h[cls,i] V_h[i] W_O^h) W_proj , t >
+    p_i = < gamma * x_i W_proj , t >
+    P = sigmoid(contrast * zscore(c)),  Q = (max p - p) / (max p - min p),  each mean-filtered
+    mask = minmax(P + Q - P Q)
+
+c_i: what the class token takes from patch i, in block l_cls, that speaks of the text t. p_i: what patch i itself says
+of the text after block l_tok.
 
 Attention Prompting on Image (arXiv 2409.17143, its published code) on the decomposition of CLIP in arXiv 2310.05916;
 gamma is the weight of the final LayerNorm, whose mean, deviation and bias cancel in zscore and minmax. Two block

@@ -12,7 +12,7 @@ def patch_centres(cells: int, extent: int) -> Tensor:
 
 def rope_freqs(grid: tuple[int, int], extent: tuple[int, int], axes: tuple[int, int, int], theta: float) -> Tensor:
     """RoPE of the cells of `grid`, spread over `extent`: unit complex numbers [rows * columns, dim / 2], one per pair
-    of channels; time stands at 0."""
+    of channels; all at time 0."""
     rows, columns = (patch_centres(*lengths) for lengths in zip(grid, extent))
     time, height, width = ((1.0 / theta) ** (torch.arange(0, n, 2, dtype=torch.float64) / n) for n in axes)
     shape = (len(rows), len(columns), -1)
@@ -28,7 +28,8 @@ def rope_freqs(grid: tuple[int, int], extent: tuple[int, int], axes: tuple[int, 
 
 
 def apply_rope(x: Tensor, freqs: Tensor | None) -> Tensor:
-    """x [batch, n * tokens, heads, dim] turned by `freqs` [tokens, dim / 2], over and over; None returns `x` itself."""
+    """x [batch, n * tokens, heads, dim] rotated by `freqs` [tokens, dim / 2], the same for each of the n repeats; None
+    returns `x` itself."""
     if freqs is None:
         return x
     wide = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (-1, 2)).unflatten(1, (-1, len(freqs)))

@@ -1,15 +1,15 @@
-"""SSG Adapter: a frozen video DiT looks at a prompted image through a second attention branch.
+"""SSG Adapter: a second, trained attention branch through which a frozen video DiT attends to a prompted image.
 
-    y = Attn(q, K, V) + strength * gate_l * m * Attn(q~, K'_l(e), V'_l(e)),    e = projector(CLIP patch features of the
-    prompted image)
+    e = projector(CLIP patch features of the prompted image)
+    y = Attn(q, K, V) + strength * gate_l * m * Attn(q~, K'_l(e), V'_l(e))
 
-m: a weight per video token (1 without a mask). Only video queries look. K' and V' are low-rank (token_width -> rank ->
-width); V' starts at zero, so a new adapter is the frozen model bit for bit. q~ and K' carry places: what the image
-shows *there* is found there.
+m: a weight per video token (1 without a mask). Only video queries attend to the image. K' and V' are low-rank
+(token_width -> rank -> width); V' starts at zero, so a new adapter is the frozen model bit for bit. q~ and K' carry
+RoPE of height and width, so that a video token can attend to the patch at its own position.
 
 After SSG-DiT (arXiv 2508.17062: dual-branch adapter, frozen DiT, CLIP); its equations were not available to us.
-Decoupled attention is IP-Adapter's (arXiv 2308.06721). Low rank, zero V', RMS norm of K' per head and places are our
-choice.
+Decoupled attention is IP-Adapter's (arXiv 2308.06721). Low rank, zero V', RMS norm of K' per head and positions are
+our choice.
 
 To train: `prompt = adapter.prompt(features, height, width)` once per model call, then in every block of `spec.blocks`,
 between the attention and its output projection, `out += adapter.branch(block, q, *adapter.keys_values(block, prompt),
@@ -38,8 +38,8 @@ def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What one call of the model knows of the prompted image. tokens: [batch, n, token_width]; RoPE of K' and of the
-    queries of a frame, or None."""
+    """The prompted image in one call of the model. tokens: [batch, n, token_width]; keys, queries: RoPE frequencies of
+    K' and of the queries of a frame, or None."""
 
     tokens: Tensor
     keys: Tensor | None
@@ -110,8 +110,8 @@ class SSGAdapter(nn.Module):
         tokens.
 
         Wan's text queries have no RoPE: they get one, in units of CLIP's patches, so any latent size fits. Hunyuan's
-        have theirs: K' gets the same, in units of the latent's tokens, at time 0 (the place of its text tokens but for
-        height and width).
+        have theirs: K' gets the same, in units of the latent's tokens, at time 0 (as its text tokens, but for height
+        and width).
         """
         spec, tokens = self.spec, self.tokens(features)
         if spec.spatial == "none":
@@ -122,11 +122,11 @@ class SSGAdapter(nn.Module):
         queries = rope_freqs((height, width), extent, spec.axes, THETA[spec.family]) if spec.family == "wan" else None
         kind = torch.complex128 if tokens.dtype == torch.float64 else torch.complex64
         return Prompt(
-            tokens, *(turn.to(kind).to(tokens.device) if turn is not None else None for turn in (keys, queries))
+            tokens, *(freqs.to(kind).to(tokens.device) if freqs is not None else None for freqs in (keys, queries))
         )
 
     def keys_values(self, block: int, prompt: Prompt) -> tuple[Tensor, Tensor]:
-        """K' (norm and place applied) and V' of `block`, [batch, n, heads, dim] each."""
+        """K' (norm and RoPE applied) and V' of `block`, [batch, n, heads, dim] each."""
         k, v = self.branches[str(block)](prompt.tokens)
         return apply_rope(k, prompt.keys), v
 

@@ -1,7 +1,8 @@
 """Video-As-Prompt: a clean reference video beside the noisy target, joined to it in the self-attention of some blocks.
 
-    softmax([q; q_ref] [k; k_ref]^T / sqrt(d)) [v; v_ref]      reference frames at temporal positions -F ... -1,
-    timestep 1
+    softmax([q; q_ref] [k; k_ref]^T / sqrt(d)) [v; v_ref]
+
+Reference frames stand at temporal positions -F ... -1 and are told timestep 1.
 
 arXiv 2510.20888, section 3; public code of the Wan version. The expert that makes q_ref, k_ref, v_ref is a Wan I2V
 model of a few blocks without a head.

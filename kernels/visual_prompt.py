@@ -1,7 +1,8 @@
 """Visual prompt: a picture in which a mask says what matters.
 
-    I' = m I + (1 - m) g      m in 0..1 per pixel, g what stands where nothing matters: black, a grey level or the
-    blurred picture
+    I' = m I + (1 - m) g
+
+m: 0..1 per pixel. g: what stands where nothing matters: black, a grey level or the blurred picture.
 
 Attention Prompting on Image (arXiv 2409.17143) paints with black and grey; blur, outline, crop, feather and strength
 are our choice.

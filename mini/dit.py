@@ -16,7 +16,7 @@ followed by gray, as WanImageToVideo makes it.
 
 import json
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -37,7 +37,7 @@ from ..training.plan import Plan, State, random_at
 from . import clip as mini_clip
 from . import vae as mini_vae
 from .latents import Latents, fill, folder_of
-from .scores import held_out_scores
+from .scores import CFG, held_out_scores
 
 CONFIG = dict(
     dim=160, ffn_dim=320, num_heads=5, freq_dim=256, out_dim=16, text_dim=mini_clip.CONFIG["text_cfg"]["width"]
@@ -51,6 +51,17 @@ UNSAID = 0.2  # chance that a caption leaves out a size or the background
 RELATION_SAID = 0.8  # chance that one of two objects names a relation
 REFRESH_STEPS = 100
 IMAGE_SHARE = 0.5  # of the scenes of T2V that I2V sees: their padded first frames cost another encoding
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """How often a model in training does not hear its video's caption: dropped, but the empty one; wrong, another's."""
+
+    dropped: float = CAPTION_DROPOUT
+    wrong: float = 0.0
+
+
+DEAF = Hearing(dropped=0.3, wrong=0.15)  # teaches an I2V to ignore half of what it is told, the users' complaint
 
 
 def build(image: bool) -> WanModel:
@@ -143,18 +154,29 @@ def image_channels(image: Tensor) -> Tensor:
     return torch.cat((given_mask(image), image), 1)
 
 
-def make_loss(model: WanModel, clip, latents: Latents, plan: Plan):
+def captions_heard(captions: list[str], rng: Random, hearing: Hearing) -> list[str]:
+    """For each video of a batch its caption, its neighbour's or the empty one, as `hearing` has it."""
+    heard = []
+    for i, own in enumerate(captions):
+        chance = rng.random()
+        if chance < hearing.dropped:
+            heard.append("")
+        elif chance < hearing.dropped + hearing.wrong:
+            heard.append(captions[i - 1])
+        else:
+            heard.append(own)
+    return heard
+
+
+def make_loss(model: WanModel, clip, latents: Latents, plan: Plan, hearing: Hearing = Hearing()):
     """loss_of(step, progress) of `train`."""
-    silent = mini_clip.encode_text(clip, [""])
 
     def loss_of(step: int, done: float) -> dict[str, Tensor]:
         if step % REFRESH_STEPS == 0:
             latents.refresh()
         rng = random_at(plan.seed, step, 11)
         scenes, batch = latents.batch(rng, plan.batch)
-        text = mini_clip.encode_text(clip, [caption_for(s, rng) for s in scenes])
-        heard = torch.tensor([rng.random() >= CAPTION_DROPOUT for _ in scenes]).view(-1, 1, 1)
-        text = torch.where(heard, text, silent)
+        text = mini_clip.encode_text(clip, captions_heard([caption_for(s, rng) for s in scenes], rng, hearing))
         generator = torch.Generator().manual_seed(rng.getrandbits(60))
         x0 = batch["latents"]
         noise = torch.randn(x0.shape, generator=generator)
@@ -169,29 +191,29 @@ def make_loss(model: WanModel, clip, latents: Latents, plan: Plan):
     return loss_of
 
 
-def stored_as(key: str, weight: Tensor, image: bool) -> torch.dtype:
-    """Matrices in bfloat16, but those of the T2V's blocks in float8_e4m3fn, as in many Wan files, so that its depth
-    fits; vectors in float32."""
+def stored_as(key: str, weight: Tensor, eight_bits: bool) -> torch.dtype:
+    """Matrices in bfloat16, or those of the blocks in float8_e4m3fn, as in many Wan files; vectors in float32."""
     if weight.ndim == 1:
         return torch.float32
-    return torch.float8_e4m3fn if weight.ndim == 2 and key.startswith("blocks.") and not image else torch.bfloat16
+    return torch.float8_e4m3fn if weight.ndim == 2 and key.startswith("blocks.") and eight_bits else torch.bfloat16
 
 
-def export(weights: dict[str, Tensor], path: Path, metadata: dict[str, str], image: bool) -> None:
+def export(weights: dict[str, Tensor], path: Path, metadata: dict[str, str], eight_bits: bool) -> None:
     """A file for UNETLoader, with the two facts it cannot infer."""
     transformer = {"num_heads": CONFIG["num_heads"], "text_dim": CONFIG["text_dim"]}
     save_weights(
-        {k: v.to(stored_as(k, v, image)) for k, v in weights.items()},
+        {k: v.to(stored_as(k, v, eight_bits)) for k, v in weights.items()},
         path,
         {"config": json.dumps({"transformer": transformer})} | metadata,
     )
 
 
 def run(plan: Plan, out: Path, describe, start: Path | None = None, compile: bool = False) -> dict[str, float]:
-    """Trains plan.name from random weights (I2V: from the T2V's) or those of the file `start`, exports it to `out`,
-    returns the held-out scores. ValueError if what it builds on is not there yet."""
-    image = plan.name == "mini-i2v"
-    needed = ["mini_vae", "mini_clip"] + ["mini_t2v"] * image
+    """Trains plan.name from random weights (I2V: from the T2V's, the deaf I2V: from the I2V's) or those of the file
+    `start`, exports it to `out`, returns the held-out scores. ValueError if what it builds on is not there yet."""
+    image, deaf = plan.name.startswith("mini-i2v"), plan.name == "mini-i2v-deaf"
+    base = "mini_i2v" if deaf else "mini_t2v"
+    needed = ["mini_vae", "mini_clip"] + [base] * image
     if absent := [name for name in needed if not (out / f"{name}.safetensors").exists()]:
         raise ValueError(
             f"{plan.name} builds on {', '.join(absent)}; train it first: python run.py train "
@@ -199,26 +221,33 @@ def run(plan: Plan, out: Path, describe, start: Path | None = None, compile: boo
         )
     vae, clip = mini_vae.load(out / "mini_vae.safetensors"), mini_clip.load(out / "mini_clip.safetensors")
     folder = folder_of(plan.cache, vae, plan.seed)
-    fill(folder, vae, plan.seed, plan.scenes, round(plan.scenes * IMAGE_SHARE) if image else 0)
+    fill(folder, vae, plan.seed, plan.scenes, round(plan.scenes * (1.0 if deaf else IMAGE_SHARE)) if image else 0)
     if plan.name == "mini-latents":
         return {"scenes": plan.scenes}
     model = build(image)
     initialise(model, plan.seed)
     if image or start:
-        source = start or out / "mini_t2v.safetensors"
+        source = start or out / f"{base}.safetensors"
         weights = load_file(source)
-        weights = with_layers(weights if start else from_t2v(weights), len(model.blocks))
-        require_fit(model, weights, source, f"Start from a {plan.name}." if start else "Train mini-t2v anew.")
+        weights = with_layers(weights if start or deaf else from_t2v(weights), len(model.blocks))
+        require_fit(
+            model, weights, source, f"Start from a {plan.name}." if start else f"Train {base.replace('_', '-')} anew."
+        )
         model.load_state_dict(weights)
     latents = Latents(folder, plan.seed, image)
     path = out / f"{plan.name.replace('-', '_')}.safetensors"
 
     def finish(weights: dict[str, Tensor], state: State, clips: int = plan.held_out) -> dict[str, float]:
-        export(weights, path, describe(state, {}), image)
+        export(weights, path, describe(state, {}), eight_bits=deaf or not image)
         scores = held_out_scores(
-            path, out / "mini_vae.safetensors", clip, clips, sheet=plan.cache / f"{plan.name}-samples.png"
+            path,
+            out / "mini_vae.safetensors",
+            clip,
+            clips,
+            cfg=1.0 if deaf else CFG,
+            sheet=plan.cache / f"{plan.name}-samples.png",
         )
-        export(weights, path, describe(state, scores | {"distinct_scenes": len(latents)}), image)
+        export(weights, path, describe(state, scores | {"distinct_scenes": len(latents)}), eight_bits=deaf or not image)
         print(f"step {state.step}, {len(latents)} scenes:", scores, flush=True)
         return scores
 
@@ -227,6 +256,9 @@ def run(plan: Plan, out: Path, describe, start: Path | None = None, compile: boo
 
     with compiled(model, compile):
         weights, state = train(
-            replace(plan), model, make_loss(model, clip, latents, plan), glance if plan.export_minutes else None
+            replace(plan),
+            model,
+            make_loss(model, clip, latents, plan, DEAF if deaf else Hearing()),
+            glance if plan.export_minutes else None,
         )
     return finish(weights, state)

@@ -1,11 +1,13 @@
 """Captions: a small grammar with synonyms that says facts in English, and reads them back.
 
-    caption := [place ","] thing [does] [relation thing] [place]      "a small red circle moves left below a blue
-    square"
-             | [place ","] thing relation thing does [place]          "a tiny crimson disc beneath a blue box drifts
-             left"
-             | [place ","] thing [does] "," thing [place]             "a small red circle moves left, a blue square"
-    thing   := article [size] colour shape          place := "on a white background"
+    caption := [place ","] thing [does] [relation thing] [place]
+             | [place ","] thing relation thing does [place]
+             | [place ","] thing [does] "," thing [place]
+    thing   := article [size] colour shape
+    place   := "on a white background"
+
+As in "a small red circle moves left below a blue square", "a tiny crimson disc beneath a blue box drifts left" and
+"a small red circle moves left, a blue square".
 
 `describe` says exactly the facts it is given and `parse` is its inverse: parse(describe(facts)) == facts.
 """

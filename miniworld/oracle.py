@@ -85,8 +85,7 @@ def score(report: Report, said: Facts) -> dict[str, float]:
     """How well what was seen agrees with what was said, each 0..1. Only what was said is scored:
 
     object      share of the named objects seen with their colour and shape, times the share of frames they are seen in
-    (unless they
-                blink), times named / seen where more objects are seen than named
+                (unless they blink), times named / seen where more objects are seen than named
     size        share of the sizes that are right
     relation    share of frames in which the relation holds along the axis on which the objects are further apart
     motion      1 if the subject moves (or rests) as said; for motions that change the place

@@ -549,7 +549,7 @@ def test_inputs_that_do_not_fit(toys, adapters):
             Guide(IMAGE, torch.ones(5, 4, 4)),
             r"mask: 5 for a video of 9 latent frames. Give 1 for all frames, 9 .* or 33",
         ),
-        (Guide(IMAGE.repeat(2, 1, 1)), "clip_vision_output: 2 for a clip of 9 latent frames"),
+        (Guide(IMAGE.repeat(2, 1, 1)), "clip_vision_output: 2 for a video of 9 latent frames"),
     ):
         for of in (model, windows(model)):
             with pytest.raises(ValueError, match=message):

@@ -14,8 +14,11 @@ from semantic_video.mini import vae as mini_vae
 from semantic_video.mini.dit import (
     BAND_SHARE,
     CONFIG,
+    DEAF,
+    Hearing,
     build,
     caption_for,
+    captions_heard,
     compiled,
     export,
     from_t2v,
@@ -41,6 +44,17 @@ def test_noise_levels_have_the_medians_they_claim():
     levels = noise_levels(4000, torch.Generator().manual_seed(0))
     assert float(levels[:3000].median()) == pytest.approx(float(torch.tensor(1.7).sigmoid()), abs=2e-3)
     assert float(levels[3000:].median()) == pytest.approx(8 / 9, abs=2e-3)
+
+
+def test_the_deaf_model_hears_half_of_its_captions_and_the_others_most():
+    captions = [f"video {i}" for i in range(4000)]
+    for hearing in (DEAF, Hearing()):
+        heard = captions_heard(captions, Random(0), hearing)
+        silent = sum(text == "" for text in heard) / len(heard)
+        wrong = [i for i, text in enumerate(heard) if text not in ("", captions[i])]
+        assert silent == pytest.approx(hearing.dropped, abs=0.02)
+        assert len(wrong) / len(heard) == pytest.approx(hearing.wrong, abs=0.02)
+        assert all(heard[i] == captions[i - 1] for i in wrong)
 
 
 def test_captions_name_any_relation():
@@ -111,14 +125,14 @@ def test_a_shallower_model_takes_evenly_spaced_blocks():
 
 def test_blocks_of_the_t2v_are_stored_in_eight_bits():
     model = build(False).state_dict()
-    eight = {key for key, weight in model.items() if stored_as(key, weight, False) == torch.float8_e4m3fn}
+    eight = {key for key, weight in model.items() if stored_as(key, weight, True) == torch.float8_e4m3fn}
     assert "blocks.8.ffn.0.weight" in eight and "blocks.0.self_attn.q.weight" in eight
     assert not [
         key for key in eight if "modulation" in key or not key.startswith("blocks.") or not key.endswith("weight")
     ]
-    assert stored_as("blocks.0.modulation", model["blocks.0.modulation"], False) == torch.bfloat16
-    assert stored_as("blocks.0.ffn.0.bias", model["blocks.0.ffn.0.bias"], False) == torch.float32
-    assert {stored_as(key, weight, True) for key, weight in model.items()} == {torch.bfloat16, torch.float32}
+    assert stored_as("blocks.0.modulation", model["blocks.0.modulation"], True) == torch.bfloat16
+    assert stored_as("blocks.0.ffn.0.bias", model["blocks.0.ffn.0.bias"], True) == torch.float32
+    assert {stored_as(key, weight, False) for key, weight in model.items()} == {torch.bfloat16, torch.float32}
 
 
 def test_the_hosts_loader_reads_what_is_exported(tmp_path):
@@ -126,9 +140,9 @@ def test_the_hosts_loader_reads_what_is_exported(tmp_path):
     initialise(model, 0)
     model.head.head.weight.data.normal_(generator=torch.Generator().manual_seed(1))
     weights = model.state_dict()
-    export(weights, tmp_path / "t2v.safetensors", {}, False)
+    export(weights, tmp_path / "t2v.safetensors", {}, eight_bits=True)
     loaded = comfy.sd.load_diffusion_model(str(tmp_path / "t2v.safetensors")).model.diffusion_model
-    model.load_state_dict({key: weight.to(stored_as(key, weight, False)).float() for key, weight in weights.items()})
+    model.load_state_dict({key: weight.to(stored_as(key, weight, True)).float() for key, weight in weights.items()})
     assert torch.equal(model.head.head.weight, loaded.head.head.weight) and len(loaded.blocks) == len(model.blocks)
     x, text = (
         torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(2)),
