@@ -29,6 +29,7 @@ COMMANDS = {
     "world": ("world", "draw MiniWorld, the synthetic world behind the measurements"),
     "report": ("report", "compare two workflow variants on MiniWorld captions, with confidence intervals"),
     "train": ("train", "train the mini models of MiniWorld"),
+    "fuzz": ("fuzz", "load thousands of damaged files with every loader of this pack"),
     "workflows": ("workflows", "rebuild the UI files and pictures of workflows/ from their API files"),
 }
 

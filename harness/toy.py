@@ -135,6 +135,33 @@ def write_toy_expert(path: Path, seed: int = 1) -> Path:
     return path
 
 
+OUTSIDE_BLOCKS = {
+    "patch_embedding.": "patch_embedding_mot_ref.",
+    "text_embedding.0.": "condition_embedder_mot_ref.text_embedder.linear_1.",
+    "text_embedding.2.": "condition_embedder_mot_ref.text_embedder.linear_2.",
+    "time_embedding.0.": "condition_embedder_mot_ref.time_embedder.linear_1.",
+    "time_embedding.2.": "condition_embedder_mot_ref.time_embedder.linear_2.",
+    "time_projection.1.": "condition_embedder_mot_ref.time_proj.",
+    "img_emb.proj.0.": "condition_embedder_mot_ref.image_embedder.norm1.",
+    "img_emb.proj.1.": "condition_embedder_mot_ref.image_embedder.ff.net.0.proj.",
+    "img_emb.proj.3.": "condition_embedder_mot_ref.image_embedder.ff.net.2.",
+    "img_emb.proj.4.": "condition_embedder_mot_ref.image_embedder.norm2.",
+}  # diffusers' names
+
+
+def diffusers_expert(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of `write_toy_expert` as a diffusers checkpoint marks them, on its blocks 0 and 2."""
+    named = {}
+    for key, value in tensors.items():
+        if key.startswith("blocks."):
+            _, block, part, *rest = key.split(".")
+            key = ".".join(("blocks", str(2 * int(block)), f"{part}_mot_ref", *rest))
+        for host, diffusers in OUTSIDE_BLOCKS.items():
+            key = diffusers + key.removeprefix(host) if key.startswith(host) else key
+        named[key] = value
+    return named
+
+
 def write_toy_adapter(path: Path, name: str = "wan-t2v", seed: int = 2, **changes) -> Path:
     """An SSG Adapter for the toy, as if trained, on features like ViT-H's."""
     config = TOYS[name].config

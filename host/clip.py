@@ -79,7 +79,7 @@ class SemVidCLIP:
         pooled = self.text(ids, num_tokens=[len(row) for row in rows], dtype=torch.float32)[2]
         return self._unit(self.text_projection(pooled), "text").to(self.device)
 
-    def look(
+    def class_and_patch_features(
         self, square: Tensor, class_block: int, patch_block: int, class_terms: ClassTerms
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One forward of the image tower over [n, 3, size, size], 0..1. In the joint space, without the last
@@ -106,7 +106,7 @@ class SemVidCLIP:
                 patches = self._joint(x[:, 1:])
         return evidence, patches, self._unit(self.visual_projection(vision.post_layernorm(x[:, 0])), "image")
 
-    def see(self, square: Tensor) -> dict[str, Tensor]:
+    def encode_image(self, square: Tensor) -> dict[str, Tensor]:
         """Of [n, 3, size, size], 0..1: "penultimate_hidden_states" and "last_hidden_state" [n, 1 + patches, width],
         class token first, before the last LayerNorm, and "image_embeds" [n, dim]. Raises ValueError as
         `encode_text`."""
@@ -133,7 +133,7 @@ class SemVidCLIP:
 
 
 def vision_output(states: dict[str, Tensor], size: int) -> comfy.clip_vision.Output:
-    """CLIP_VISION_OUTPUT as ComfyUI's own encoder makes it, of what `SemVidCLIP.see` gives."""
+    """CLIP_VISION_OUTPUT as ComfyUI's own encoder makes it, of what `SemVidCLIP.encode_image` gives."""
     output = comfy.clip_vision.Output()
     for name, value in states.items():
         output[name] = value.to(comfy.model_management.intermediate_device())

@@ -7,6 +7,7 @@ FORMAT, VERSION = "ssg-adapter", "1"
 Family = Literal["wan", "hunyuan"]
 Spatial = Literal["rope", "none"]
 THETA = {"wan": 10000.0, "hunyuan": 256.0}  # the hosts' own
+MOST, MOST_BLOCKS, MOST_PATCHES = 2**20, 1000, 1024  # far above any model's: what a damaged file says costs nothing
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,18 @@ class Spec:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} '{getattr(self, name)}': must be one of {', '.join(allowed)}")
         for name in ("width", "heads", "rank", "clip_width", "token_width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: must be at least 1")
+            if not 1 <= getattr(self, name) <= MOST:
+                raise ValueError(f"{name} {getattr(self, name)}: must be from 1 to {MOST}")
         if self.width % (2 * self.heads):
             raise ValueError(f"width {self.width}: must divide into {self.heads} heads of an even number of channels")
-        if not self.blocks or min(self.blocks) < 0 or list(self.blocks) != sorted(set(self.blocks)):
-            raise ValueError(f"blocks {self.blocks}: must be block numbers in rising order, at least one")
-        if len(self.grid) != 2 or min(self.grid) < 1:
-            raise ValueError(f"grid {self.grid}: must be rows and columns of CLIP's patches")
+        if not self.blocks or list(self.blocks) != sorted(set(self.blocks)):
+            raise ValueError(f"blocks {shortened(self.blocks)}: must be block numbers in rising order, at least one")
+        if self.blocks[0] < 0 or self.blocks[-1] >= MOST_BLOCKS:
+            raise ValueError(f"blocks {shortened(self.blocks)}: must be from 0 to {MOST_BLOCKS - 1}")
+        if len(self.grid) != 2 or not all(1 <= side <= MOST_PATCHES for side in self.grid):
+            raise ValueError(
+                f"grid {shortened(self.grid)}: must be rows and columns of CLIP's patches, 1 to {MOST_PATCHES} each"
+            )
 
     @property
     def dim(self) -> int:
@@ -79,13 +84,24 @@ class Spec:
         for f in fields(cls):
             text = metadata[f.name]
             try:
-                values[f.name] = (
-                    tuple(map(int, text.split(",")))
-                    if f.name in ("blocks", "grid")
-                    else text
-                    if f.name in ("family", "spatial")
-                    else int(text)
-                )
+                values[f.name] = parse(f.name, text)
             except ValueError:
-                raise ValueError(f"is an SSG Adapter whose metadata is damaged: {f.name} is '{text}'") from None
+                raise ValueError(
+                    f"is an SSG Adapter whose metadata is damaged: {f.name} is '{text[:40]}'. Download or export it "
+                    "again"
+                ) from None
         return cls(**values)
+
+
+def parse(name: str, text: str) -> str | int | tuple[int, ...]:
+    """The value of the field `name` of a Spec, as its metadata writes it."""
+    if name in ("family", "spatial"):
+        return text
+    if name in ("blocks", "grid"):
+        return tuple(map(int, text.split(",")))
+    return int(text)
+
+
+def shortened(numbers: tuple[int, ...]) -> str:
+    """For messages: all of a few numbers, the first of very many."""
+    return f"{numbers}" if len(numbers) <= 8 else f"({', '.join(map(str, numbers[:8]))}, ... {len(numbers)} in all)"

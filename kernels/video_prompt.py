@@ -17,18 +17,32 @@ TEXT, IMAGE, LATENT = "vap_text", "vap_image", "vap_latent"  # names under which
 Selection = Literal["even", "first"]
 
 
-def select_frames(frames: Tensor, count: int, selection: Selection) -> Tensor:
-    """`count` of the frames [n, height, width, 3]: evenly over the clip (the published default) or the first. Shorter
-    clips repeat frames evenly.
+FPS, MOST = 16, 2**31  # Wan's frames per second; frames that a slow video is thought to be resampled to
 
-    Raises ValueError for fewer than two frames: one frame is no motion.
+
+def select_frames(frames: Tensor, count: int, selection: Selection, fps: float = 0.0) -> Tensor:
+    """`count` of the frames [n, height, width, 3], by `frame_indices`."""
+    return frames[frame_indices(len(frames), count, selection, fps)]
+
+
+def frame_indices(frames: int, count: int, selection: Selection, fps: float = 0.0) -> Tensor:
+    """Which of `frames` frames are taken, [count]: evenly over the video (the published default) or the first ones.
+    Shorter videos repeat frames evenly.
+
+    fps: for "first", the video's frames per second, of which Wan's 16 are taken; 0 takes the frames as they are. Raises
+    ValueError for fewer than two frames: one frame is no motion.
     """
-    if len(frames) < 2:
-        raise ValueError(
-            f"reference_video: {len(frames)} frame(s); a reference is a clip of at least 2 frames. For a still image "
-            "use the model's "
-            "own image input."
-        )
-    if selection == "first" and len(frames) >= count:
-        return frames[:count]
-    return frames[torch.linspace(0, len(frames) - 1, count, dtype=torch.float64).long()]
+    resampled = frames
+    if selection == "first" and fps > 0:
+        resampled = max(round(min(frames / fps * FPS, MOST)), 1)
+    for what, some in (("frame(s)", frames), (f"frame(s) left of {frames} at fps {fps:g}", resampled)):
+        if some < 2:
+            raise ValueError(
+                f"reference_video: {some} {what}; a reference is a video of at least 2 frames. For a still image use "
+                "the model's own image input."
+            )
+    if selection == "first" and resampled >= count:
+        indices = torch.arange(count)
+    else:
+        indices = torch.linspace(0, resampled - 1, count, dtype=torch.float64).long()
+    return indices if resampled == frames else indices * (frames - 1) // (resampled - 1)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..kernels.start_image import padded_start
+from ..host.start_image import padded_start
 from ..miniworld.render import Clips, render
 from ..miniworld.scene import NOMINAL_FRAMES, Scene, sample_scene
 

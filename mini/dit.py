@@ -27,9 +27,9 @@ from comfy.ldm.wan.model import WanModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..host.start_image import given_mask
 from ..host.weights import require_fit, save_weights
 from ..kernels.flow_matching import noised, shifted, stratified, velocity_error, weighted_losses
-from ..kernels.start_image import given_mask
 from ..miniworld.caption import caption
 from ..miniworld.scene import RELATIONS, Scene
 from ..training.loop import train

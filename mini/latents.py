@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ..host.weights import save_weights
-from ..kernels.start_image import padded_start
+from ..host.start_image import padded_start
+from ..host.weights import save_weights, weights_digest
 from ..miniworld.render import render
 from ..miniworld.scene import Scene, sample_scene
 from .vae import quick_norms
@@ -59,11 +59,10 @@ def object_cover(masks: Tensor) -> Tensor:
 
 
 def folder_of(cache: Path, vae, seed: int) -> Path:
-    digest = hashlib.sha256(repr([scene_number(seed, i) for i in range(8)]).encode())
-    for key, value in sorted(vae.state_dict().items()):
-        if key.startswith(("encoder.", "conv1.")):
-            digest.update(value.half().numpy().tobytes())
-    return cache / f"latents-{digest.hexdigest()[:8]}-{seed}"
+    """Named after the encoder's weights, in the precision they ship in, and the first scenes."""
+    encoder = {key: x.half() for key, x in vae.state_dict().items() if key.startswith(("encoder.", "conv1."))}
+    about = f"{[scene_number(seed, i) for i in range(8)]} {weights_digest(encoder)}"
+    return cache / f"latents-{hashlib.sha256(about.encode()).hexdigest()[:8]}-{seed}"
 
 
 def fill(folder: Path, vae, seed: int, scenes: int, images: int = 0, batch: int = 16) -> None:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from ..host.start_image import padded_start
 from ..host.weights import save_weights
-from ..kernels.start_image import padded_start
 from ..miniworld.pairs import does
 from ..miniworld.render import render
 from ..miniworld.scene import Scene, sample_pair

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..host.clip import SemVidCLIP
-from ..host.weights import save_weights
+from ..host.weights import save_weights, weights_digest
 from ..kernels.visual_prompt import paint
 from ..miniworld.caption import object_captions
 from ..miniworld.render import render
@@ -45,10 +45,8 @@ def prompted_features(clip: SemVidCLIP, scenes: list[Scene]) -> Tensor:
 
 def name_of(clip_path: Path) -> str:
     """First letters of the digest of a CLIP's weights and of how images are prompted."""
-    digest = hashlib.sha256(f"{MASK} {STYLE} {STRENGTH} {FEATHER}".encode())
-    for _, value in sorted(load_file(clip_path).items()):
-        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:8]
+    about = f"{MASK} {STYLE} {STRENGTH} {FEATHER} {weights_digest(load_file(clip_path))}"
+    return hashlib.sha256(about.encode()).hexdigest()[:8]
 
 
 def path_of(folder: Path, name: str, shard: int) -> Path:

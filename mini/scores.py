@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..host.frozen_model import in_training
 from ..host.reference import carrying
-from ..kernels.start_image import given_mask, padded_start
+from ..host.start_image import given_mask, padded_start
 from ..kernels.video_prompt import LATENT, TEXT
 from ..miniworld.caption import caption, parse
 from ..miniworld.contact_sheet import grid

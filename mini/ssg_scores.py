@@ -13,7 +13,7 @@ from ..miniworld.caption import caption, parse
 from ..miniworld.contact_sheet import grid
 from ..miniworld.oracle import judge
 from ..miniworld.scene import sample_scenes
-from ..patches.ssg_adapter import load_adapter
+from ..patches.ssg_adapter_file import load_adapter
 from ..training.ssg_model import option_of, with_adapter
 from .prompted import prompted_features
 from .scores import BATCH, CFG, STEPS, load_vae, sample

@@ -4,10 +4,12 @@ picture."""
 import folder_paths
 from comfy_api.latest import io
 
-from ..host.clip_loading import ACTIVATIONS, join_clip, load_clip
+from ..host.clip_config import ACTIVATIONS
+from ..host.clip_from_host import join_clip
+from ..host.clip_loading import load_clip
 from ..patches.clip_mask import encode
 from .common import SPATIAL_PROMPT as CATEGORY
-from .common import Clip, rgb
+from .common import Clip, model_file, rgb
 
 FOLDER = "clip_vision"  # ComfyUI's own loader reads the image tower of the same files
 
@@ -45,7 +47,7 @@ class CLIPLoaderNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip_name: str, activation: str = "auto") -> io.NodeOutput:
-        return io.NodeOutput(load_clip(folder_paths.get_full_path_or_raise(FOLDER, clip_name), activation))
+        return io.NodeOutput(load_clip(model_file(FOLDER, clip_name), activation))
 
 
 class CLIPFromHostNode(io.ComfyNode):

@@ -1,14 +1,20 @@
 """What nodes share: socket types, folders, categories, checks of pictures, and the inputs that every patch node ends
 with."""
 
+from pathlib import Path
+
+import folder_paths
 import torch
 from comfy_api.latest import io
+
+from ..host.target_file import target_file
 
 SPATIAL_PROMPT = "semantic video/spatial prompt"
 MODEL_PATCHES = "model_patches"  # ComfyUI's folder of adapters and experts
 DTYPES = {"default": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
 Clip = io.Custom("SEMVID_CLIP")
 Adapter = io.Custom("SEMVID_SSG_ADAPTER")
+Expert = io.Custom("SEMVID_VAP_EXPERT")
 
 
 def strength_start_end(strength: str, maximum: float = 1.0) -> list:
@@ -54,3 +60,30 @@ def rgb(name: str, image: torch.Tensor) -> torch.Tensor:
     if not torch.isfinite(image).all():
         raise ValueError(f"{name}: contains NaN or infinite values. Check the node that made it.")
     return image[..., :3].expand(-1, -1, -1, 3).float().clamp(0, 1)
+
+
+def model_file(folder: str, name: str) -> Path:
+    """The path of a file in one of ComfyUI's folders of models. Raises ValueError for names that no file can have."""
+    if "\0" in name:
+        raise ValueError(f"{name!r}: a file name cannot hold a null byte. Choose a file from the list.")
+    return Path(folder_paths.get_full_path_or_raise(folder, name))
+
+
+def new_model_patch(filename: str, may_exist: bool = False, remedy: str = "or delete it first") -> Path:
+    """models/model_patches/<filename>.safetensors, for a node to write. Raises ValueError for names that cannot be
+    written, and, ending in `remedy`, for a file that exists already."""
+    target = target_file(folder_paths.get_folder_paths(MODEL_PATCHES)[0], filename)
+    if target.exists() and not may_exist:
+        raise ValueError(f"filename '{filename}': {target.name} exists already. Choose another name, {remedy}.")
+    return target
+
+
+def clip_features(clip_vision_output) -> torch.Tensor:
+    """The features that adapters and experts look at, [n, tokens, width]. Raises ValueError where there are none."""
+    features = getattr(clip_vision_output, "penultimate_hidden_states", None)
+    if not isinstance(features, torch.Tensor):
+        raise ValueError(
+            "clip_vision_output: holds no penultimate_hidden_states, the features that are looked at. Use CLIP Vision "
+            "Encode or CLIP Image Features with a ViT CLIP, such as clip_vision_h."
+        )
+    return features

@@ -1,13 +1,12 @@
 """A picture that says where to look, followed by the video: SSG Adapter (after SSG-DiT, arXiv 2508.17062)."""
 
-from pathlib import Path
-
 import folder_paths
 from comfy_api.latest import io
 
 from ..host.schedule import Interval
-from ..patches.ssg_adapter import Guide, Passes, apply, load_adapter
-from .common import DTYPES, Adapter, strength_start_end
+from ..patches.ssg_adapter import Guide, Passes, apply
+from ..patches.ssg_adapter_file import load_adapter
+from .common import DTYPES, Adapter, clip_features, model_file, strength_start_end
 from .common import MODEL_PATCHES as FOLDER
 from .common import SPATIAL_PROMPT as CATEGORY
 
@@ -42,9 +41,7 @@ class SSGAdapterLoaderNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, adapter_name: str, weight_dtype: str = "default") -> io.NodeOutput:
-        return io.NodeOutput(
-            load_adapter(Path(folder_paths.get_full_path_or_raise(FOLDER, adapter_name)), DTYPES[weight_dtype])
-        )
+        return io.NodeOutput(load_adapter(model_file(FOLDER, adapter_name), DTYPES[weight_dtype]))
 
 
 class SSGAdapterApplyNode(io.ComfyNode):
@@ -97,5 +94,5 @@ class SSGAdapterApplyNode(io.ComfyNode):
         cls, model, clip_vision_output, passes="both", strength=1.0, start=0.0, end=1.0, adapter=None, mask=None
     ) -> io.NodeOutput:
         mask = mask.reshape(-1, *mask.shape[-2:]) if mask is not None else None
-        guide = Guide(clip_vision_output.penultimate_hidden_states, mask, strength, passes, Interval(start, end))
+        guide = Guide(clip_features(clip_vision_output), mask, strength, passes, Interval(start, end))
         return io.NodeOutput(apply(model, adapter, guide))

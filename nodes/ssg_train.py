@@ -8,32 +8,18 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..patches.ssg_adapter import load_adapter
+from ..patches.ssg_adapter_file import load_adapter
 from ..training.loss_plot import loss_plot
-from ..training.plan import Plan, fault_of_name
+from ..training.plan import Plan
 from ..training.ssg_adapter import PATIENCE, Settings, train_on_videos
 from ..training.ssg_model import blocks_of
 from ..training.video_encoding import Encoders, Shape
 from ..training.video_files import ENDINGS
 from ..training.video_folder import VideoFolder
-from .common import MODEL_PATCHES as FOLDER
 from .common import SPATIAL_PROMPT as CATEGORY
-from .common import Adapter, Clip
+from .common import Adapter, Clip, new_model_patch
 
 STYLES = ("grey", "darken", "blur")
-
-
-def target_of(filename: str) -> Path:
-    """models/model_patches/<filename>.safetensors, subfolders allowed. Raises ValueError for what leads elsewhere and
-    for what some system takes for no file's name."""
-    fault = fault_of_name(filename)
-    folder = Path(folder_paths.get_folder_paths(FOLDER)[0]).resolve()
-    target = folder / f"{filename}.safetensors"
-    if not fault and not target.resolve().is_relative_to(folder):
-        fault = "it leads elsewhere"
-    if fault:
-        raise ValueError(f"filename '{filename[:80]}': {fault}; name a file inside models/model_patches, such as mine.")
-    return target.resolve()
 
 
 class SSGAdapterTrainNode(io.ComfyNode):
@@ -260,12 +246,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
         clip_vision=None,
         mask_clip=None,
     ) -> io.NodeOutput:
-        target = target_of(filename)
-        if target.exists() and not resume:
-            raise ValueError(
-                f"filename '{filename}': {target.name} exists already. Choose another name, delete it, or turn resume "
-                "on."
-            )
+        target = new_model_patch(filename, may_exist=resume, remedy="delete it, or turn resume on")
         chosen = blocks_of(model, blocks)
         work = Path(folder_paths.get_output_directory()) / "semantic_video" / "training"
         videos = VideoFolder(

@@ -1,17 +1,15 @@
 """A video as the prompt: Video-As-Prompt (arXiv 2510.20888) beside ComfyUI's own Wan 2.1 I2V."""
 
-from pathlib import Path
-
 import folder_paths
 import torch
 from comfy_api.latest import io
 
 from ..host.reference import carrying, encode_reference
 from ..host.schedule import Interval
-from ..kernels.video_prompt import IMAGE, LATENT, TEXT, Selection, select_frames
+from ..kernels.video_prompt import IMAGE, LATENT, TEXT, Selection, frame_indices
 from ..patches.video_prompt import VideoPrompt, Windows, apply
 from ..patches.video_prompt_expert import extract_expert, load_expert
-from .common import DTYPES, strength_start_end
+from .common import DTYPES, Expert, clip_features, model_file, new_model_patch, rgb, strength_start_end
 from .common import MODEL_PATCHES as FOLDER
 
 CATEGORY = "semantic video/video prompt"
@@ -48,13 +46,13 @@ class VAPExpertLoaderNode(io.ComfyNode):
                     tooltip="How the weights are kept. fp8 halves their memory and loses a little precision.",
                 ),
             ],
-            outputs=[io.Model.Output(display_name="expert", tooltip="For VAP Apply; not a model to sample with.")],
+            outputs=[Expert.Output(display_name="expert", tooltip="For VAP Apply.")],
         )
 
     @classmethod
     def execute(cls, expert_name: str, weight_dtype: str) -> io.NodeOutput:
         options = {"dtype": DTYPES[weight_dtype]} if DTYPES[weight_dtype] else {}
-        return io.NodeOutput(load_expert(Path(folder_paths.get_full_path_or_raise(FOLDER, expert_name)), options))
+        return io.NodeOutput(load_expert(model_file(FOLDER, expert_name), options))
 
 
 class VAPSaveExpertNode(io.ComfyNode):
@@ -80,15 +78,8 @@ class VAPSaveExpertNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, expert_name: str, filename: str) -> io.NodeOutput:
-        folder = Path(folder_paths.get_folder_paths(FOLDER)[0])
-        target = (folder / f"{filename}.safetensors").resolve()
-        if not filename.strip() or not target.is_relative_to(folder.resolve()):
-            raise ValueError(f"filename '{filename}': name a file inside models/model_patches.")
-        if target.exists():
-            raise ValueError(
-                f"filename '{filename}': {target.name} exists already. Choose another name, or delete it first."
-            )
-        extract_expert(Path(folder_paths.get_full_path_or_raise(FOLDER, expert_name)), target)
+        target = new_model_patch(filename)
+        extract_expert(model_file(FOLDER, expert_name), target)
         return io.NodeOutput()
 
 
@@ -197,12 +188,9 @@ class VAPReferenceNode(io.ComfyNode):
     ) -> io.NodeOutput:
         if not isinstance(reference_video, torch.Tensor):
             reference_video = reference_video.get_components().images
-        if frames == "first" and fps > 0:
-            reference_video = select_frames(reference_video, max(round(len(reference_video) / fps * 16), 1), "even")
-        if not torch.isfinite(reference_video).all():
-            raise ValueError("reference_video: contains NaN or infinite values. Check the node that made it.")
-        latent = encode_reference(vae, select_frames(reference_video, length, frames), width, height)
-        image = {IMAGE: clip_vision_output.penultimate_hidden_states} if clip_vision_output is not None else {}
+        indices = frame_indices(len(reference_video), length, frames, fps)
+        latent = encode_reference(vae, rgb("reference_video", reference_video[indices]), width, height)
+        image = {IMAGE: clip_features(clip_vision_output)} if clip_vision_output is not None else {}
         positive = carrying(positive, {LATENT: latent}, {TEXT: reference_positive[0][0]} | image)
         if in_negative:
             negative = carrying(negative, {LATENT: latent}, {TEXT: reference_negative[0][0]} | image)
@@ -223,7 +211,11 @@ class VAPApplyNode(io.ComfyNode):
                 io.Model.Input(
                     "model", tooltip="Wan 2.1 I2V 14B, 480P: the model the published expert was trained beside."
                 ),
-                io.Model.Input("expert", tooltip="From the VAP Expert Loader."),
+                io.MultiType.Input(
+                    "expert",
+                    types=[Expert, io.Model],
+                    tooltip="From the VAP Expert Loader, or from a GGUF loader (which gives a model).",
+                ),
                 io.Combo.Input(
                     "windows",
                     options=list(Windows.__args__),

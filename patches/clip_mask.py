@@ -68,7 +68,9 @@ def find(clip: SemVidCLIP, frames: Tensor, phrases: list[str], config: SpatialMa
     progress = comfy.utils.ProgressBar(len(frames))
     masks, scores = [], []
     for some in frames.split(BATCH):
-        evidence, patches, embedding = clip.look(geometry.square(some), class_block, patch_block, class_terms)
+        evidence, patches, embedding = clip.class_and_patch_features(
+            geometry.square(some), class_block, patch_block, class_terms
+        )
         raw = [geometry.patches(text_map(features, text), clip.patch) for features in (evidence, patches)]
         masks.append(merge(*raw, config.contrast, config.kernel, config.fusion, config.patches).to(frames.device))
         scores.append((embedding @ text.T).to(frames.device))
@@ -96,6 +98,6 @@ def encode(clip: SemVidCLIP, frames: Tensor):
     progress = comfy.utils.ProgressBar(len(frames))
     parts = []
     for some in frames.split(BATCH):
-        parts.append(clip.see(geometry.square(some)))
+        parts.append(clip.encode_image(geometry.square(some)))
         progress.update(len(some))
     return vision_output({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, clip.size)

@@ -6,7 +6,6 @@ our choice).
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,9 +15,8 @@ from ..host.editing import Call, attend, edit_attention, edit_inputs
 from ..host.families import family_of, hunyuan, wan
 from ..host.forward import Forward, Run
 from ..host.schedule import ALWAYS, Interval
-from ..host.weights import Checkpoint, attach_weights, load_weights
+from ..host.weights import attach_weights
 from ..kernels.ssg_adapter import Prompt, SSGAdapter, blend, token_weights
-from ..kernels.ssg_spec import Spec
 
 NAME = "SSG Adapter"
 FAMILIES = {"wan": wan, "hunyuan": hunyuan}
@@ -62,24 +60,11 @@ class Guide:
         return [i for i, row in enumerate(forward.rows) if self.passes == "both" or row == 0]
 
 
-def load_adapter(path: Path, dtype: torch.dtype | None = None):
-    """A model patcher around an SSGAdapter, its weights as stored or in `dtype`. Raises ValueError, naming file and
-    reason, for anything else."""
-    file = Checkpoint(path)
-    try:
-        spec = Spec.read(file.metadata)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}.") from None
-    weights = file.read({key: key for key in file.keys})
-    stored = next(iter(weights.values())).dtype if weights else None
-    return load_weights(lambda **place: SSGAdapter(spec, **place), weights, path.name, dtype or stored)
-
-
 def apply(model, adapter, guide: Guide):
     """A clone of `model` that looks at the prompted image; strength 0 returns the model unchanged. Raises ValueError
     where the parts do not fit.
 
-    adapter: of `load_adapter`, or None for the model's own image branch.
+    adapter: of ssg_adapter_file.py's `load_adapter`, or None for the model's own image branch.
     """
     if adapter is None:
         return into_image_branch(model, guide)

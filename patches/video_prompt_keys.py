@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 SUFFIX = "_mot_ref"
 PUBLISHED_LAYERS = tuple(range(0, 40, 4))  # of Video-As-Prompt-Wan2.1-14B; the paper's config names other lists
+MOST_BLOCKS = 100  # of an expert; the largest Wan has 40
 HEAD = ("head.modulation", "head.head.weight", "head.head.bias")  # an expert has none
 UNUSED_IN_LAST = re.compile(
     r"self_attn\.(q|o|norm_q)\.|cross_attn\.|norm3\.|ffn\."
@@ -36,6 +37,8 @@ RENAMED = {
 }
 _PART = re.compile(r"(?<![\w])(" + "|".join(sorted(map(re.escape, RENAMED), key=len, reverse=True)) + r")(?![\w])")
 
+_BLOCK = re.compile(r"blocks\.(\d{1,9})\.")
+
 
 def host_key(key: str) -> str:
     """ComfyUI's name of a diffusers Wan key; `_mot_ref` is dropped, block numbers stay."""
@@ -56,30 +59,63 @@ def expert_keys(keys: Iterable[str], metadata: dict[str, str]) -> tuple[dict[str
     """
     keys = list(keys)
     marked = [key for key in keys if SUFFIX in key]
-    if marked:
-        layers = tuple(sorted({int(match[1]) for key in marked if (match := re.match(r"blocks\.(\d+)\.", key))}))
-        number = {layer: i for i, layer in enumerate(layers)}
-        names = {
-            key: re.sub(r"^blocks\.(\d+)", lambda match: f"blocks.{number[int(match[1])]}", host_key(key))
-            for key in marked
-        }
-        return names, layers
-    blocks = {int(match[1]) for key in keys if (match := re.match(r"blocks\.(\d+)\.self_attn\.k\.weight$", key))}
+    return marked_keys(marked) if marked else extracted_keys(keys, metadata)
+
+
+def block_of(key: str) -> int | None:
+    match = _BLOCK.match(key)
+    return int(match[1]) if match else None
+
+
+def marked_keys(marked: list[str]) -> tuple[dict[str, str], tuple[int, ...]]:
+    """`expert_keys` of keys that contain `_mot_ref`."""
+    layers = tuple(sorted({block_of(key) for key in marked} - {None}))
+    require_blocks(layers, "keys with '_mot_ref'")
+    number = {layer: i for i, layer in enumerate(layers)}
+    names = {key: _BLOCK.sub(lambda match: f"blocks.{number[int(match[1])]}.", host_key(key)) for key in marked}
+    if len(set(names.values())) < len(names):
+        raise ValueError("holds the same tensor under two names")
+    return names, layers
+
+
+def extracted_keys(keys: list[str], metadata: dict[str, str]) -> tuple[dict[str, str], tuple[int, ...]]:
+    """`expert_keys` of ComfyUI's names."""
+    blocks = tuple(sorted({block_of(key) for key in keys if key.endswith(".self_attn.k.weight")} - {None}))
     if not blocks or HEAD[1] in keys:
         raise ValueError(
             "holds no Video-As-Prompt expert: no key contains '_mot_ref', and it is not an extracted expert"
         )
-    layers = tuple(int(n) for n in metadata["layers"].split(",")) if "layers" in metadata else PUBLISHED_LAYERS
+    layers = layers_in(metadata["layers"]) if "layers" in metadata else PUBLISHED_LAYERS
     if len(layers) != len(blocks):
         raise ValueError(
             f'has {len(blocks)} blocks but {len(layers)} places for them: its metadata has no fitting "layers"'
         )
+    require_blocks(blocks, "blocks")
+    if blocks != tuple(range(len(blocks))):
+        raise ValueError(f"has a block {blocks[-1]} among {len(blocks)}: they must be numbered 0, 1, ...")
     return {key: key for key in keys if key not in HEAD}, layers
+
+
+def require_blocks(blocks: tuple[int, ...], what: str) -> None:
+    """Raises ValueError unless these are as many blocks as an expert can have: its last one only hands over keys."""
+    if not 2 <= len(blocks) <= MOST_BLOCKS:
+        raise ValueError(f"has {what} in {len(blocks)} blocks; an expert has 2 to {MOST_BLOCKS}")
+
+
+def layers_in(text: str) -> tuple[int, ...]:
+    """The places that metadata "layers" names. Raises ValueError for anything but rising block numbers."""
+    try:
+        layers = tuple(int(n) for n in text.split(","))
+    except ValueError:
+        layers = ()
+    if not layers or layers[0] < 0 or list(layers) != sorted(set(layers)):
+        raise ValueError(f"has metadata \"layers\" '{text[:40]}', expected block numbers in rising order, as 0,4,8")
+    return layers
 
 
 def used_keys(keys: Iterable[str]) -> list[str]:
     """Keys of an expert that inference uses: the last block's keys and values go into attention, nothing else of it
     goes anywhere."""
     keys = list(keys)
-    last = max(int(match[1]) for key in keys if (match := re.match(r"blocks\.(\d+)\.", key)))
+    last = max(block for key in keys if (block := block_of(key)) is not None)
     return [key for key in keys if not (key.startswith(f"blocks.{last}.") and UNUSED_IN_LAST.search(key))]

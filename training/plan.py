@@ -1,13 +1,11 @@
 """How long and how to train, where a training stands, and the learning rate that follows from both."""
 
 import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-LONGEST_NAME = 200  # bytes of one part of a name: file systems take 255, with the endings of files in the making
-RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # by Windows
+from ..host.target_file import target_file
 
 
 @dataclass
@@ -17,7 +15,7 @@ class Plan:
     at zero. resume: continue from the checkpoint, where there is one. checkpoint_minutes: how much an interruption
     costs at most.
 
-    Raises ValueError for a name that is no file's.
+    Raises ValueError, as `target_file`, for a name that cannot be a file's.
     """
 
     name: str
@@ -37,10 +35,7 @@ class Plan:
     checkpoint_minutes: float = 2.0
 
     def __post_init__(self):
-        if fault := fault_of_name(self.name):
-            raise ValueError(
-                f"name '{self.name[:80]}': {fault}. Choose another, such as my_adapter or cats/my_adapter."
-            )
+        target_file(self.cache, self.name, "name")
 
     @property
     def checkpoint(self) -> Path:
@@ -50,20 +45,6 @@ class Plan:
     def picture(self) -> Path:
         """Of the loss curves."""
         return self.cache / f"{self.name}.png"
-
-
-def fault_of_name(name: str) -> str | None:
-    """Why some system takes `name` (folders allowed) for no file, or why it leaves its folder; None if good."""
-    for part in name.split("/"):
-        if not part.strip() or part != part.strip() or part.endswith("."):
-            return "a part of it is empty, ends in a dot or has a blank at its edge"
-        if re.search(r'[<>:"|?*\\\x00-\x1f]', part):
-            return 'it has one of < > : " | ? * \\ or a control character'
-        if RESERVED.match(part):
-            return f"'{part[:20]}' means a device to Windows"
-        if len(part.encode("utf-8", "replace")) > LONGEST_NAME:
-            return f"'{part[:20]}...' is longer than {LONGEST_NAME} bytes"
-    return None
 
 
 @dataclass

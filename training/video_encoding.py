@@ -1,14 +1,14 @@
 """A video and its caption as an SSG Adapter's training takes them: latents, text, start image, and the CLIP features of
 the prompted first frame."""
 
-import hashlib
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..host.clip import SemVidCLIP
-from ..kernels.start_image import padded_start
+from ..host.start_image import padded_start
+from ..host.weights import weights_digest
 from ..kernels.visual_prompt import Style, paint
 from ..patches.clip_mask import SpatialMask, encode, find
 from .video_files import CaptionedVideo, read_start
@@ -36,14 +36,14 @@ class Encoders:
 
     @property
     def fingerprint(self) -> str:
-        """Of all their weights."""
+        """Of all their weights; values of the small tensors alone, since large ones may be on disk, or quantised."""
         modules = [
             self.vae.first_stage_model,
             self.clip.cond_stage_model,
             getattr(self.clip_vision, "model", None),
             getattr(self.mask_clip, "vision", None),
         ]
-        return "".join(fingerprint(module) for module in modules if module is not None)
+        return "".join(weights_digest(module.state_dict(), SMALL) for module in modules if module is not None)
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,6 @@ class Inputs:
         embed = getattr(module, "patch_embedding", None)
         image = embed is not None and embed.weight.shape[1] == 2 * channels + 4
         return cls(channels, image, getattr(module, "img_emb", None) is not None)
-
-
-def fingerprint(module: nn.Module) -> str:
-    """Of a model's names and shapes, and of its small tensors: the large ones may be on disk, or quantised."""
-    digest = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
-        digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
-        if value.numel() <= SMALL and not value.is_meta:
-            digest.update(value.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def encode_text(clip, caption: str) -> dict[str, Tensor]:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..host.frozen_model import model_conds, vision_output
+from ..host.start_image import given_mask
 from ..host.weights import save_weights
-from ..kernels.start_image import given_mask
 from .ssg_loss import Batch, Draw
 from .video_encoding import TEXT, Encoders, Inputs, Shape, encode_text, encode_video
 from .video_files import CaptionedVideo, captioned_videos

@@ -52,3 +52,30 @@ def toys(tmp_path_factory):
         return comfy.sd.load_diffusion_model(str(path), model_options=options)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def open_clip_weights():
+    """(a small model of open_clip, its weights)"""
+    open_clip = pytest.importorskip("open_clip")
+    from semantic_video.harness.toy import randomize
+    from semantic_video.tests.host.clips import CONFIG
+
+    with torch.inference_mode(False):
+        model = open_clip.CLIP(**CONFIG).eval()
+    randomize(model)
+    return model, {key: value for key, value in model.state_dict().items() if key != "attn_mask"}
+
+
+@pytest.fixture
+def open_clip_file(tmp_path, open_clip_weights):
+    from semantic_video.tests.host.clips import write
+
+    return write(tmp_path, open_clip_weights[1])
+
+
+@pytest.fixture
+def clip(open_clip_file):
+    from semantic_video.host.clip_loading import load_clip
+
+    return load_clip(open_clip_file)

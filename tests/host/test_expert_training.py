@@ -12,7 +12,7 @@ from semantic_video.harness.sampling import seeded
 from semantic_video.harness.toy import TEXT_DIM, write_toy, write_toy_vae
 from semantic_video.host.frozen_model import cat_conds, denoised, in_training
 from semantic_video.host.reference import encode_reference
-from semantic_video.kernels.start_image import given_mask, padded_start
+from semantic_video.host.start_image import given_mask, padded_start
 from semantic_video.nodes.video_prompt import VAPApplyNode, VAPReferenceNode
 from semantic_video.patches.video_prompt_expert import layers_of, load_expert
 from semantic_video.training.plan import Plan

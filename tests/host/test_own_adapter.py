@@ -16,7 +16,8 @@ from semantic_video.cli.train_options import main
 from semantic_video.harness.sampling import Shot, sample, seeded
 from semantic_video.harness.toy import write_toy, write_toy_vae
 from semantic_video.harness.toy_nodes import ToyCLIP
-from semantic_video.patches.ssg_adapter import Guide, apply, load_adapter
+from semantic_video.patches.ssg_adapter import Guide, apply
+from semantic_video.patches.ssg_adapter_file import load_adapter
 
 WEIGHTS = Path(__file__).resolve().parent.parent.parent / "mini" / "weights"
 WORDS = {

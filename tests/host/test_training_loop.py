@@ -9,7 +9,7 @@ from torch import nn
 
 from semantic_video.host.frozen_model import in_training
 from semantic_video.training.loop import MOST_BAD_STEPS, averaged, train
-from semantic_video.training.plan import LONGEST_NAME, Plan, State, fault_of_name, progress, rate_at
+from semantic_video.training.plan import Plan, State, progress, rate_at
 
 
 @pytest.fixture(autouse=True)
@@ -121,31 +121,14 @@ def test_trainings_of_one_name_in_two_folders_have_two_checkpoints(tmp_path):
     assert found == {"a/foo.safetensors", "a/foo.png", "b/foo.safetensors", "b/foo.png"}
 
 
-@pytest.mark.parametrize(
-    ("name", "fault"),
-    [
-        ("", "empty"),
-        (" ", "empty"),
-        ("a//b", "empty"),
-        ("/a", "empty"),
-        ("../a", "ends in a dot"),
-        ("a.", "ends in a dot"),
-        ("a ", "blank at its edge"),
-        ("a\\b", "control character"),
-        ("a:b", "control character"),
-        ("a\0b", "control character"),
-        ("con", "'con' means a device to Windows"),
-        ("x/LPT1.v2", "'LPT1.v2' means a device to Windows"),
-        ("a" * (LONGEST_NAME + 1), f"is longer than {LONGEST_NAME} bytes"),
-        ("\u00e4" * (LONGEST_NAME // 2 + 1), f"is longer than {LONGEST_NAME} bytes"),
-    ],
-)
-def test_names_that_are_no_file_s(tmp_path, name, fault):
-    assert fault in fault_of_name(name)
-    with pytest.raises(ValueError, match="^name '.*Choose another, such as"):
+@pytest.mark.parametrize("name", ["", "../a", "/a", "a//b", "x/LPT1", "a:b", "a" * 240, "b" * 240 + "/a"])
+def test_names_that_are_no_file_s_are_refused_before_any_work(tmp_path, name):
+    with pytest.raises(ValueError, match="^name '"):
         Plan(name, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["my_adapter", "cats/small.v2", "console", "a b", "a" * LONGEST_NAME])
-def test_names_that_are(tmp_path, name):
-    assert fault_of_name(name) is None and Plan(name, tmp_path).checkpoint == tmp_path / f"{name}.safetensors"
+@pytest.mark.parametrize("name", ["my_adapter", "cats/small.v2", "a" * 234])
+def test_names_of_files_can_be_written(tmp_path, name):
+    plan, module = plan_of(tmp_path, name=name, steps=1), nn.Linear(4, 4)
+    train(plan, module, loss_with(module))
+    assert plan.checkpoint == tmp_path / f"{name}.safetensors" and plan.checkpoint.exists() and plan.picture.exists()

@@ -1,12 +1,14 @@
 """Extra weights: read lazily, refused with a reason, loaded and moved by the host."""
 
+import hashlib
+
 import comfy.model_management
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from semantic_video.harness.sampling import Shot, sample
-from semantic_video.host.weights import attach_weights, load_weights, read_weights
+from semantic_video.host.weights import attach_weights, load_weights, read_weights, weights_digest
 
 
 def build(dtype, device, operations):
@@ -69,3 +71,21 @@ def test_files_that_cannot_be_right_are_refused(file, tmp_path):
         match=r"narrow\.safetensors: 1 tensors do not fit, first '0\.weight': expected \(3, 4\), found \(3, 5\)",
     ):
         load_weights(build, weights | {"0.weight": torch.zeros(3, 5)}, "narrow.safetensors")
+
+
+def test_digest_is_of_names_shapes_dtypes_and_values():
+    a, b = torch.arange(6.0).view(2, 3), torch.tensor(3, dtype=torch.float16)
+    expected = hashlib.sha256(
+        b"a (2, 3) torch.float32\n" + a.numpy().tobytes() + b"b () torch.float16\n" + b.numpy().tobytes()
+    ).hexdigest()
+    assert weights_digest({"b": b, "a": a}) == weights_digest({"a": a, "b": b}) == expected
+    assert weights_digest({"a": a.T.contiguous().T, "b": b}) == expected, "the same numbers, however they lie in memory"
+    changed = a.clone()
+    changed[1, 2] += 1e-6
+    others = [{"a": changed, "b": b}, {"a": a.view(3, 2), "b": b}, {"a": a, "c": b}, {"a": a, "b": b.float()}]
+    assert len({expected, *(weights_digest(other) for other in others)}) == 5
+    small = hashlib.sha256(b"a (2, 3) torch.float32\nb () torch.float16\n" + b.numpy().tobytes()).hexdigest()
+    assert weights_digest({"a": a, "b": b}, largest=5) == weights_digest({"a": changed, "b": b}, largest=5) == small
+    assert weights_digest({"a": a, "b": b}, largest=6) == expected
+    assert weights_digest({"a": a.to("meta"), "b": b}) == small
+    assert len(weights_digest({"a": a.to(torch.bfloat16), "b": a.to(torch.float8_e4m3fn)})) == 64

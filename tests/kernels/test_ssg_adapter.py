@@ -213,7 +213,11 @@ def test_metadata_round_trip_and_refusals():
         (whole | {"family": "ltx"}, "family 'ltx': must be one of wan, hunyuan"),
         (whole | {"spatial": "2d"}, "spatial '2d'"),
         (whole | {"heads": "5"}, "width 48: must divide into 5 heads"),
-        (whole | {"rank": "0"}, "rank 0: must be at least 1"),
+        (whole | {"rank": "0"}, "rank 0: must be from 1 to 1048576"),
+        (whole | {"rank": "100000000"}, "rank 100000000: must be from 1 to 1048576"),
+        (whole | {"rank": "9" * 5000}, "rank is '9{40}'"),
+        (whole | {"grid": "16,2000"}, r"grid \(16, 2000\): must be .* 1 to 1024 each"),
+        (whole | {"blocks": ",".join(map(str, range(20000)))}, r"blocks \(0, .* 20000 in all\): must be from 0 to 999"),
         (whole | {"blocks": "2,0"}, "in rising order"),
     ):
         with pytest.raises(ValueError, match=message):

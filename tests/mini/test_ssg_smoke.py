@@ -13,7 +13,7 @@ from semantic_video.cli.train_options import WEIGHTS, main
 from semantic_video.kernels.ssg_spec import Spec
 from semantic_video.mini.prompted import name_of, path_of, prompted_features
 from semantic_video.miniworld.scene import sample_scenes
-from semantic_video.patches.ssg_adapter import load_adapter
+from semantic_video.patches.ssg_adapter_file import load_adapter
 
 MINI = ("mini_vae", "mini_clip", "mini_t2v")
 SHIPPED = WEIGHTS / "mini_ssg_adapter.safetensors"

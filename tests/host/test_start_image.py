@@ -2,7 +2,7 @@
 
 import torch
 
-from semantic_video.kernels.start_image import given_mask, padded_start
+from semantic_video.host.start_image import given_mask, padded_start
 
 
 def test_the_first_frame_stays_and_the_rest_is_grey():
