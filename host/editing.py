@@ -8,42 +8,21 @@ own path.
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .call import Call, UnknownRows
 from .families import family_of
 from .forward import RUN, Forward, Run, bind, read
-from .layout import Site, SiteKind
+from .layout import SiteKind
 from .schedule import ALWAYS, Interval
 
 EDITORS = "semantic_video_editors"
 OVERRIDE = "optimized_attention_override"
-
-
-@dataclass(frozen=True)
-class Call:
-    """One attention call, in one layout whatever the host used.
-
-    q: [batch, queries, heads, dim]; k, v: [batch, keys, heads, dim]; after RoPE.
-    before, after: queries in front of and behind the video grid (on joint attention `before` includes the text).
-    mask: None or additive / boolean [batch | 1, heads | 1, queries | 1, keys].
-    """
-
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    mask: Tensor | None
-    site: Site
-    forward: Forward
-    before: int
-    after: int
-
-    def replace(self, **changes) -> "Call":
-        return replace(self, **changes)
 
 
 Continue = Callable[[Call], Tensor]  # -> [batch, queries, heads * dim]
@@ -113,7 +92,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def _install(model, editor: Editor):
     model = model.clone()
-    for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, _around_run), (WrappersMP.DIFFUSION_MODEL, _around_call)):
+    for kind, wrapper in (
+        (WrappersMP.OUTER_SAMPLE, _around_run),
+        (WrappersMP.SAMPLER_SAMPLE, _around_sampler),
+        (WrappersMP.DIFFUSION_MODEL, _around_call),
+    ):
         if wrapper not in model.get_wrappers(kind, "semantic_video"):
             model.add_wrapper_with_key(kind, "semantic_video", wrapper)
     options = model.model_options["transformer_options"]
@@ -152,6 +135,12 @@ def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs)
     return result
 
 
+def _around_sampler(executor, guider, sigmas, extra_args, *args, **kwargs):
+    if run := extra_args["model_options"]["transformer_options"].get(RUN):
+        run.prepared(guider)
+    return executor(guider, sigmas, extra_args, *args, **kwargs)
+
+
 def _around_call(executor, *args, **kwargs):
     bound = bind(executor, args, kwargs)
     options = bound.arguments["transformer_options"]
@@ -182,6 +171,7 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
             "skip_reshape", False
         )  # [batch, heads, tokens, dim] rather than [batch, tokens, heads * dim]
         token_axis = 2 if by_head else 1
+        last = forward.previous
         site = forward.site(kwargs.get("transformer_options", {}), q.shape[token_axis], k.shape[token_axis])
         if site is None or site.kind not in sites:
             return attention(q, k, v, heads, **kwargs)
@@ -204,14 +194,21 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
         for editor in editors:
             if site.kind in editor.sites:
                 forward.run.fired.add(editor.name)
-                proceed = partial(editor.edit, proceed=proceed)
-        layout = forward.layout
-        out = proceed(
-            Call(q, k, v, mask, site, forward, before=q.shape[1] - layout.tokens + layout.before, after=layout.after)
-        )
+                proceed = partial(_edited, editor, proceed=proceed)
+        before = q.shape[1] - forward.layout.tokens + forward.layout.before
+        whole = len(q) == len(forward.rows) and site != last
+        batch = tuple(range(len(q))) if whole else None
+        out = proceed(Call(q, k, v, mask, site, forward, before, forward.layout.after, batch))
         return out.unflatten(2, (heads, -1)).transpose(1, 2) if by_head_out else out
 
     return override
+
+
+def _edited(editor: Editor, call: Call, proceed: Continue) -> Tensor:
+    try:
+        return editor.edit(call, proceed)
+    except UnknownRows as error:
+        raise RuntimeError(f"{editor.name}: {error}") from None
 
 
 def _four_axes(mask: Tensor | None) -> Tensor | None:

@@ -7,14 +7,16 @@ it, so nothing leaks between steps, conditionings, prompts or requests.
 
 import inspect
 import logging
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from types import ModuleType
+from typing import Any
+from uuid import UUID, uuid4
 
 import torch
 from torch import nn
 
-from .families import FAMILIES, host_class
+from .families import FAMILIES, Family, host_class
 from .layout import Layout, Site
 from .schedule import ALWAYS, EPSILON, Interval
 
@@ -27,8 +29,9 @@ class Run:
 
     total_frames: latent frames of the whole video; frames: those that one model call sees (a context window, where the
     host cuts the video into such). conds: names of what conditionings carry beside their text, for the model or for the
-    host to make its inputs of. A model called outside a sampler has a Run that knows nothing: editors of the whole
-    schedule act, others do not.
+    host to make its inputs of. names: which of the guider's conditionings ("positive", "negative", "middle", ...) a
+    uuid belongs to. A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act,
+    others do not.
     """
 
     model_sampling: object = None
@@ -36,6 +39,7 @@ class Run:
     total_frames: int = 0
     frames: int = 0
     conds: set[str] = field(default_factory=set)
+    names: dict[UUID, str] = field(default_factory=dict)
     fired: set[str] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
 
@@ -61,7 +65,19 @@ class Run:
             for entry in entries or ()
             for name in (*entry, *entry.get("model_conds", {}))
         }
-        return cls(guider.model_patcher.get_model_object("model_sampling"), sigmas.tolist(), total, frames, conds)
+        names = {entry.get("uuid"): name for name, entries in guider.conds.items() for entry in entries or ()}
+        return cls(
+            guider.model_patcher.get_model_object("model_sampling"), sigmas.tolist(), total, frames, conds, names
+        )
+
+    def prepared(self, guider) -> None:
+        """Called once the host has made its model inputs. For every area in one conditioning it adds a copy to the
+        others, under the uuid of the original: each such copy gets a uuid of its own, so that a uuid has one name."""
+        for name, entries in guider.conds.items():
+            for entry in entries or ():
+                if self.names.get(entry.get("uuid")) != name:
+                    entry["uuid"] = uuid4()
+                    self.names[entry["uuid"]] = name
 
 
 @dataclass(eq=False)
@@ -69,19 +85,42 @@ class Forward:
     """One call of the diffusion model.
 
     arguments: the call's, by name; options among them as they were before any editor.
-    rows: for each batch row 0 (positive) or 1 (negative), whatever order and grouping the host chose.
-    state: what a technique keeps from block to block of this call, under its name.
+    state: what a technique keeps from block to block of this call; see `once`.
     """
 
     module: nn.Module
-    family: ModuleType
+    family: Family
     layout: Layout
     arguments: dict
     options: dict
     run: Run
-    rows: tuple[int, ...]
     state: dict = field(default_factory=dict)
     previous: Site | None = None  # the attention seen last
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` returns, made once in this call of the model and kept under `key`, which starts with the
+        technique's name."""
+        if key not in self.state:
+            self.state[key] = make()
+        return self.state[key]
+
+    @cached_property
+    def rows(self) -> tuple[int, ...]:
+        """For each batch row 0 (conditional) or 1 (negative), whatever order and grouping the host chose.
+
+        A row is negative if its conditioning is one that the guider calls so ("negative", Perp-Neg's
+        "empty_negative_prompt"); "middle" of the Dual CFG Guider is conditional (our choice). Without a guider, what
+        the host numbers 0 is conditional.
+        """
+        chunks = self.options.get("cond_or_uncond") or [0]
+        uuids = self.options.get("uuids") or [None] * len(chunks)
+        kinds = [self._kind(uuid, chunk) for uuid, chunk in zip(uuids, chunks)]
+        each = self.arguments["x"].shape[0] // len(chunks)
+        return tuple(kind for kind in kinds for _ in range(each))
+
+    def _kind(self, uuid: UUID | None, chunk: int) -> int:
+        name = self.run.names.get(uuid) if uuid else None
+        return int(chunk != 0) if name is None else int("negative" in name)
 
     @cached_property
     def sigma(self) -> float:
@@ -138,9 +177,5 @@ def read(executor, bound: inspect.BoundArguments) -> Forward | None:
         return None
     arguments = {**bound.arguments, **bound.arguments.get("kwargs", {})}
     options = arguments["transformer_options"]
-    chunks = options.get("cond_or_uncond") or [0]
-    each = arguments["x"].shape[0] // len(chunks)
-    rows = tuple(chunk for chunk in chunks for _ in range(each))
-    return Forward(
-        module, family, family.layout(module, arguments), arguments, options, options.get(RUN) or Run(), rows
-    )
+    layout = family.layout(module, arguments)
+    return Forward(module, family, layout, arguments, options, options.get(RUN) or Run())

@@ -57,9 +57,9 @@ class Guide:
                 "height, width] of 0 to 1."
             )
 
-    def rows(self, forward: Forward) -> list[int]:
-        """The batch rows of a call that look."""
-        return [i for i, row in enumerate(forward.rows) if self.passes == "both" or row == 0]
+    def rows(self, call: Call) -> list[int]:
+        """The rows of an attention call that look."""
+        return list(range(len(call.q))) if self.passes == "both" else call.positive_rows
 
 
 def load_adapter(path: Path, dtype: torch.dtype | None = None):
@@ -88,7 +88,7 @@ def apply(model, adapter, guide: Guide):
 
     def edit(call: Call, proceed) -> Tensor:
         out, forward, block = proceed(call), call.forward, call.site.block
-        rows = guide.rows(forward)
+        rows = guide.rows(call) if block in module.spec.blocks else []
         if block not in module.spec.blocks or call.site.stream == "side" or not rows:
             return out
         prompt, weight = forward.state.get(NAME) or forward.state.setdefault(
@@ -226,7 +226,8 @@ def into_image_branch(model, guide: Guide):
         raise ValueError("clip_vision_output: features are NaN or infinite. Use a CLIP file in fp32 or bf16.")
 
     def inputs(forward: Forward) -> dict:
-        own, rows = forward.arguments.get("clip_fea"), guide.rows(forward)
+        own = forward.arguments.get("clip_fea")
+        rows = [i for i, row in enumerate(forward.rows) if guide.passes == "both" or row == 0]
         if own is None or not rows:
             return {}
         if own.shape[1] < prompted.shape[1]:

@@ -70,11 +70,8 @@ def site(
         return None
     start = ORDER.index(previous.kind) + 1 if previous else 0
     kind = min(fits, key=lambda kind: (ORDER.index(kind) - start) % len(ORDER))
-    again = (
-        previous is not None
-        and previous.block == options["block_index"]
-        and (previous.stream == "side" or previous.kind == "text")
-    )
-    return Site(
-        kind, options["block_index"], blocks(module), "side" if again and hasattr(module, "vace_blocks") else "double"
-    )
+    block, stream = options["block_index"], "double"
+    if previous and previous.block == block:
+        again = kind == "self" and previous.kind != "self" and hasattr(module, "vace_blocks")
+        stream = "side" if again else previous.stream
+    return Site(kind, block, blocks(module), stream)

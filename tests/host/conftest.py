@@ -52,3 +52,20 @@ def toys(tmp_path_factory):
         return comfy.sd.load_diffusion_model(str(path), model_options=options)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def adapters(tmp_path_factory):
+    """adapters(toy) -> a fresh SSG Adapter for it, read from its file, every weight of which counts."""
+    from semantic_video.harness.toy import write_toy_adapter
+    from semantic_video.patches.ssg_adapter import load_adapter
+    from semantic_video.tests.host.test_ssg_adapter import BLOCKS, SMALL
+
+    folder = tmp_path_factory.mktemp("adapters")
+
+    def load(name="wan-t2v", dtype=None, **changes):
+        path = folder / f"{name}.safetensors"
+        write_toy_adapter(path, name, **SMALL | {"blocks": BLOCKS.get(name, (0, 2))} | changes)
+        return load_adapter(path, dtype)
+
+    return load
