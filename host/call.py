@@ -1,11 +1,13 @@
 """One attention call of the model: its tensors in one layout, and which rows of the model's batch they are."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from .forward import Forward
-from .layout import Site
+from .layout import Crop, Site
 
 
 class UnknownRows(RuntimeError):
@@ -60,3 +62,41 @@ class Call:
         if all(self.forward.rows):
             return []
         return [index for index, row in enumerate(self.rows) if row == 0]
+
+    @property
+    def crop(self) -> Crop:
+        """The part of the video that all rows of q show; see `by_crop`. Raises UnknownRows."""
+        crops = set(self.forward.crops)
+        if len(crops) > 1:
+            crops = {self.forward.crops[row] for row in self.batch_rows}
+        if len(crops) > 1:
+            raise UnknownRows(
+                "the rows of one attention call show different parts of the video. Wrap the edit: by_crop."
+            )
+        return crops.pop()
+
+    def take(self, indices: list[int]) -> "Call":
+        """The call of some rows of q, k and v."""
+        mask = self.mask[indices] if self.mask is not None and len(self.mask) > 1 else self.mask
+        batch = tuple(self.batch_rows[index] for index in indices)
+        return self.replace(q=self.q[indices], k=self.k[indices], v=self.v[indices], mask=mask, batch=batch)
+
+
+Continue = Callable[[Call], Tensor]  # -> [batch, queries, heads * dim]
+Edit = Callable[[Call, Continue], Tensor]
+
+
+def by_crop(edit: Edit) -> Edit:
+    """`edit` for the rows of each part of the video on their own. Conditioning areas of equal size come in one batch,
+    wherever in the video they lie; elsewhere all rows show the same and `edit` gets the whole call."""
+
+    def each(call: Call, proceed: Continue) -> Tensor:
+        if len(set(call.forward.crops)) == 1:
+            return edit(call, proceed)
+        crops = [call.forward.crops[row] for row in call.batch_rows]
+        groups = [[i for i, crop in enumerate(crops) if crop == one] for one in dict.fromkeys(crops)]
+        parts = [edit(call.take(group), proceed) for group in groups]
+        order = torch.tensor([index for group in groups for index in group])
+        return torch.cat(parts)[order.argsort().to(parts[0].device)]
+
+    return each

@@ -15,7 +15,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from .call import Call, UnknownRows
+from .call import Call, Continue, Edit, UnknownRows
 from .families import family_of
 from .forward import RUN, Forward, Run, bind, read
 from .layout import SiteKind
@@ -25,8 +25,6 @@ EDITORS = "semantic_video_editors"
 OVERRIDE = "optimized_attention_override"
 
 
-Continue = Callable[[Call], Tensor]  # -> [batch, queries, heads * dim]
-Edit = Callable[[Call, Continue], Tensor]
 Inputs = Callable[[Forward], dict]  # -> arguments of the model's call to replace, by name
 
 
@@ -114,25 +112,25 @@ def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs)
             editor.check(run)
     result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     for editor in {e.name: e for e in editors}.values():
-        if editor.name in run.fired:
-            continue
-        if not any(editor.interval.contains(sigma, run.model_sampling) for sigma in run.sigmas[:-1]):
-            logging.warning(
-                "[semantic-video] %s did nothing: start and end leave out all steps of this run (sigma %.3f to %.3f). "
-                "Widen them.",
-                editor.name,
-                run.sigmas[0],
-                run.sigmas[-1],
-            )
-        else:
-            logging.warning(
-                "[semantic-video] %s did nothing: no %s attention of the model came by. Another patch replaces its "
-                "blocks, their "
-                "attention or the model; remove that patch, or this one.",
-                editor.name,
-                " or ".join(editor.sites),
-            )
+        if editor.name not in run.fired:
+            logging.log(*_idle(editor, run))
     return result
+
+
+def _idle(editor: Editor, run: Run) -> tuple[int, str]:
+    """Level and text of what to say of an editor that has not acted."""
+    name, sigmas = f"[semantic-video] {editor.name}", run.sigmas
+    span = f"this run (sigma {sigmas[0]:.3f} to {sigmas[-1]:.3f})"
+    if any(editor.interval.contains(sigma, run.model_sampling) for sigma in sigmas[:-1]):
+        return logging.WARNING, (
+            f"{name} did nothing: no {' or '.join(editor.sites)} attention of the model came by. Another patch "
+            "replaces its blocks, their attention or the model; remove that patch, or this one."
+        )
+    if editor.interval.in_another_part(sigmas, run.model_sampling):
+        return logging.INFO, (
+            f"{name}: {span} is a part of the schedule that start and end leave out; it acts in the other part."
+        )
+    return logging.WARNING, f"{name} did nothing: start and end leave out all steps of {span}. Widen them."
 
 
 def _around_sampler(executor, guider, sigmas, extra_args, *args, **kwargs):

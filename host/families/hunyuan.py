@@ -39,7 +39,7 @@ def layout(module: nn.Module, arguments: dict) -> Layout:
     grid = patch_tokens(arguments["x"].shape, module.patch_size)
     reference = arguments.get("ref_latent")
     before = prod(patch_tokens(reference.shape, module.patch_size)) if reference is not None else 0
-    return Layout(*grid, before=before)
+    return Layout(*grid, before=before, patch=tuple(module.patch_size[1:]))
 
 
 def site(

@@ -54,7 +54,9 @@ def layout(module: nn.Module, arguments: dict) -> Layout:
     after += sum(prod(patch_tokens(latent.shape, patch)) for latent in arguments.get("context_latents") or ())
     clip = arguments.get("clip_fea")
     image = clip.shape[-2] if clip is not None and module.img_emb is not None else 0
-    return Layout(*grid, before=before, after=after, text=arguments["context"].shape[1], image=image)
+    return Layout(
+        *grid, before=before, after=after, text=arguments["context"].shape[1], image=image, patch=tuple(patch[1:])
+    )
 
 
 def site(
