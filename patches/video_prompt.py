@@ -48,9 +48,8 @@ def apply(model, expert, config: VideoPrompt):
     require_compatible(model, expert, layers)
     places = {layer: i for i, layer in enumerate(layers)}
     expert = expert.clone()
-    expert.set_model_compute_dtype(
-        model.model.manual_cast_dtype or model.model.get_dtype()
-    )  # one dtype in the joint attention
+    cast = model.get_model_object("manual_cast_dtype")
+    expert.set_model_compute_dtype(cast or model.model.get_dtype())  # one dtype in the joint attention
 
     def edit(call: Call, proceed) -> Tensor:
         forward, number = call.forward, call.site.block
@@ -122,10 +121,11 @@ def require_compatible(model, expert, layers: tuple[int, ...]) -> None:
         raise ValueError(
             f"expert: {type(expert_module).__name__} is not a Video-As-Prompt expert. Connect a VAP Expert Loader."
         )
-    if backbone.dim != expert_module.dim or backbone.num_heads != expert_module.num_heads:
+    size, expected = (expert_module.dim, expert_module.num_heads), (backbone.dim, backbone.num_heads)
+    if size != expected:
         raise ValueError(
-            f"expert: made for a Wan of width {expert_module.dim}, this model's is {backbone.dim}. "
-            "Load the model it was made for (wan2.1_i2v_480p_14B)."
+            f"expert: made for a Wan of width {size[0]} with {size[1]} heads, this model has {expected[0]} with "
+            f"{expected[1]}. Load the model it was made for (wan2.1_i2v_480p_14B)."
         )
     if len(expert_module.blocks) != len(layers):
         raise ValueError(
