@@ -50,7 +50,7 @@ def layout(module: nn.Module, arguments: dict) -> Layout:
     before = prod(patch_tokens(reference.shape, module.patch_size)) if reference is not None else 0
     clip = arguments.get("clip_fea")
     image = clip.shape[-2] if clip is not None and module.vision_in is not None else 0
-    return Layout(*grid, before=before, image=image)
+    return Layout(*grid, before=before, image=image, patch=tuple(module.patch_size[1:]))
 
 
 def site(

@@ -36,19 +36,6 @@ IMAGE = seeded(1, 13, 20, seed=30)
 NEAR = {"rtol": 1e-3, "atol": 1e-4}
 
 
-@pytest.fixture(scope="session")
-def adapters(tmp_path_factory):
-    """adapters(toy) -> a fresh adapter for it, read from its file, every weight of which counts."""
-    folder = tmp_path_factory.mktemp("adapters")
-
-    def load(name="wan-t2v", dtype=None, **changes):
-        path = folder / f"{name}.safetensors"
-        write_toy_adapter(path, name, **SMALL | {"blocks": BLOCKS.get(name, (0, 2))} | changes)
-        return load_adapter(path, dtype)
-
-    return load
-
-
 def fresh(name, tmp_path, **changes):
     """An adapter as training starts with it."""
     spec = Spec.read(
