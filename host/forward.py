@@ -27,8 +27,9 @@ class Run:
 
     total_frames: latent frames of the whole video; frames: those that one model call sees (a context window, where the
     host cuts the video into such). conds: names of what conditionings carry beside their text, for the model or for the
-    host to make its inputs of. A model called outside a sampler has a Run that knows nothing: editors of the whole
-    schedule act, others do not.
+    host to make its inputs of; texts: the raw text features of all but the negative one. size: of the latent, height
+    and width. A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others
+    do not.
     """
 
     model_sampling: object = None
@@ -36,6 +37,8 @@ class Run:
     total_frames: int = 0
     frames: int = 0
     conds: set[str] = field(default_factory=set)
+    texts: list[torch.Tensor] = field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
     fired: set[str] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
 
@@ -61,7 +64,22 @@ class Run:
             for entry in entries or ()
             for name in (*entry, *entry.get("model_conds", {}))
         }
-        return cls(guider.model_patcher.get_model_object("model_sampling"), sigmas.tolist(), total, frames, conds)
+        texts = [
+            entry["cross_attn"]
+            for name, entries in guider.conds.items()
+            if name != "negative"
+            for entry in entries or ()
+            if entry.get("cross_attn") is not None
+        ]
+        return cls(
+            model_sampling=guider.model_patcher.get_model_object("model_sampling"),
+            sigmas=sigmas.tolist(),
+            total_frames=total,
+            frames=frames,
+            conds=conds,
+            texts=texts,
+            size=tuple(noise.shape[-2:]),
+        )
 
 
 @dataclass(eq=False)

@@ -57,11 +57,16 @@ def weigh(k: Tensor, v: Tensor, mask: Tensor | None, columns: list[int], weight:
     return Keys(k, v, bias if mask is None else mask + bias)
 
 
-def cached(out: Tensor, q: Tensor, k: Tensor, v: Tensor, attend: Attend, cache: float) -> Tensor:
-    """out: Attn(q_w, k_w, v); q, k: of the source block; v: of this block. cache below 0 moves away from the source's
-    map.
+def cached(out: Tensor, carried: Tensor, cache: float, rows: list[int]) -> Tensor:
+    """out: Attn(q_w, k_w, v_w); carried: Attn(q_s, k_s, v_w); both [batch, queries, heads * dim], blended in `rows`.
+
+    cache below 0 moves away from the source's map.
     """
-    return torch.lerp(out, attend(q, k, v), cache)
+    if len(rows) == len(out):
+        return torch.lerp(out, carried, cache)
+    out = out.clone()
+    out[rows] = torch.lerp(out[rows], carried[rows], cache)
+    return out
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,32 @@ import torch
 from torch import Tensor
 
 
-def text_response(q: Tensor, k: Tensor, words: slice | list[int]) -> Tensor:
-    """Head-mean logits of patches against words, each against the mean of these words.
+def text_response(q: Tensor, k: Tensor, words: list[int], chosen: slice = slice(None)) -> Tensor:
+    """Head-mean logits of patches against words, each against the mean of `words`: what all share is no response to
+    any.
 
-    q: [batch, patches, heads, dim]; k: [batch, keys, heads, dim]. Returns [batch, words, patches] in fp32. What all
-    words share is no response to any.
+    q: [batch, patches, heads, dim]; k: [batch, keys, heads, dim]. Returns [batch, chosen words, patches] in fp32.
     """
     heads, dim = q.shape[2:]
     keys = k[:, words].flatten(2).float()
-    keys = (keys - keys.mean(1, keepdim=True)) / (heads * dim**0.5)
+    keys = (keys[:, chosen] - keys.mean(1, keepdim=True)) / (heads * dim**0.5)
     return keys @ q.flatten(2).float().transpose(1, 2)
+
+
+def coherence(
+    q: Tensor, k: Tensor, words: list[int], grid: tuple[int, int, int], chunk: int = 16
+) -> tuple[float, float]:
+    """Mean Moran's I and mean deviation of the response, over batch, words and frames; q on a grid (frames, rows,
+    columns).
+
+    `chunk` words at a time: at most so many fp32 numbers for each patch.
+    """
+    moran = std = 0.0
+    for start in range(0, len(words), chunk):
+        maps = text_response(q, k, words, slice(start, start + chunk)).unflatten(2, grid)
+        moran += float(morans_i(maps).mean((0, 2)).sum())
+        std += float(deviation(maps).mean((0, 2)).sum())
+    return moran / len(words), std / len(words)
 
 
 def morans_i(maps: Tensor) -> Tensor:
@@ -95,14 +111,3 @@ def weak_by_cause(change: list[float], share: float = 1 / 3) -> tuple[list[int],
         made += change[block]
         responsive.append(block)
     return sorted(weak), sorted(responsive)
-
-
-def block_list(blocks: list[int]) -> str:
-    """[0, 2, 3, 4] -> "0,2-4", as the guidance nodes read it."""
-    runs: list[list[int]] = []
-    for block in sorted(blocks):
-        if runs and runs[-1][1] == block - 1:
-            runs[-1][1] = block
-        else:
-            runs.append([block, block])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

@@ -95,14 +95,18 @@ def test_transfer_is_the_blended_map(cache):
     (q_w, k_w, v), (q_s, k_s, _) = tensors(), tensors(seed=1)
     weights = (1 - cache) * logits(q_w, k_w).softmax(-1) + cache * logits(q_s, k_s).softmax(-1)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 9, dtype=torch.float64))
-    torch.testing.assert_close(cached(attend(q_w, k_w, v), q_s, k_s, v, attend, cache), by_map(weights, v))
+    out, carried = attend(q_w, k_w, v), attend(q_s, k_s, v)
+    torch.testing.assert_close(cached(out, carried, cache, [0, 1]), by_map(weights, v))
+    one = cached(out, carried, cache, [1])
+    assert torch.equal(one[0], out[0])
+    torch.testing.assert_close(one[1], by_map(weights, v)[1])
 
 
 @pytest.mark.parametrize("cache", [-1.0, 0.4, 1.0])
 def test_a_block_that_is_its_own_source_is_unchanged(cache):
     q, k, v = tensors()
     out = attend(q, k, v)
-    torch.testing.assert_close(cached(out, q, k, v, attend, cache), out)
+    torch.testing.assert_close(cached(out, attend(q, k, v), cache, [0, 1]), out)
     joint = cached_joint(Source(q, k), v, Source(q, k), torch.rand(2, 9, 3, dtype=torch.float64), attend, cache)
     assert joint.abs().max() < 1e-12
 

@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 
-from semantic_video.kernels.block_list import parse_blocks
 from semantic_video.kernels.layer_probe import (
-    block_list,
+    coherence,
     deviation,
     morans_i,
     ranks,
@@ -15,6 +14,7 @@ from semantic_video.kernels.layer_probe import (
     weak_by_cause,
     weak_by_response,
 )
+from semantic_video.patches.blocks import parse_blocks, write_blocks
 
 
 def naive_moran(grid):
@@ -71,6 +71,18 @@ def test_response_is_the_mean_logit_against_the_mean_word():
     torch.testing.assert_close(text_response(q, shifted, words), text_response(q, k, words), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 16])
+def test_coherence_is_the_mean_over_words_and_frames(chunk):
+    generator = torch.Generator().manual_seed(4)
+    q, k = torch.randn(1, 2 * 3 * 4, 2, 6, generator=generator), torch.randn(1, 9, 2, 6, generator=generator)
+    words = [0, 3, 8]
+    logits = torch.einsum("phd,whd->wp", q[0].double(), k[0].double()) / 2 / math.sqrt(6)
+    maps = (logits[words] - logits[words].mean(0)).unflatten(1, (2, 3, 4))
+    moran = sum(naive_moran(grid) for word in maps for grid in word) / 6
+    std = sum(float(grid.std(correction=0)) for word in maps for grid in word) / 6
+    assert coherence(q, k, words, (2, 3, 4), chunk) == pytest.approx((moran, std), abs=1e-5)
+
+
 def test_ranks_share_ties():
     assert ranks([3.0, 1.0, 2.0]) == [1.0, 0.0, 0.5]
     assert ranks([1.0, 1.0, 5.0]) == [0.25, 0.25, 1.0]
@@ -104,7 +116,7 @@ def test_no_block_is_weak_and_responsive(seed):
 
 
 def test_block_lists_are_read_back():
-    assert block_list([4, 0, 2, 3]) == "0,2-4"
-    assert block_list([]) == ""
-    assert block_list([7]) == "7"
-    assert parse_blocks(block_list([0, 1, 5, 9, 10]), 12) == {0, 1, 5, 9, 10}
+    assert write_blocks([4, 0, 2, 3]) == "0,2-4"
+    assert write_blocks([]) == ""
+    assert write_blocks([7]) == "7"
+    assert parse_blocks(write_blocks([0, 1, 5, 9, 10]), 12) == {0, 1, 5, 9, 10}

@@ -1,0 +1,158 @@
+"""Layer Probe on a MODEL: single passes that show how each block responds to the prompt, and what hangs on it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+import comfy.model_management
+import torch
+from torch import Tensor
+
+from ..host.editing import Call, edit_attention
+from ..host.families import family_of
+from ..host.passes import Predict, visit_levels
+from ..kernels.layer_probe import coherence, weak_by_cause, weak_by_response
+from .blocks import write_blocks
+from .prompt_words import text_keys
+
+NAME = "Layer Probe"
+EMPTY = "empty"
+
+
+@dataclass
+class Report:
+    """For each block: Moran's I and deviation of the text response, and the change that the empty prompt makes there.
+
+    All are means over `sigmas` and prompts. weak, responsive: by the change; weak_by_response, responsive_by_response:
+    by Moran's I and deviation. Block lists as the guidance nodes read them.
+    """
+
+    model: str
+    blocks: int
+    sigmas: list[float]
+    moran: list[float]
+    std: list[float]
+    change: list[float]
+    weak: str = ""
+    responsive: str = ""
+    weak_by_response: str = ""
+    responsive_by_response: str = ""
+
+    def recommend(self, share: float) -> None:
+        weak, responsive = weak_by_cause(self.change, share)
+        self.weak, self.responsive = write_blocks(weak), write_blocks(responsive)
+        weak, responsive = weak_by_response(self.moran, self.std, share=share)
+        self.weak_by_response, self.responsive_by_response = write_blocks(weak), write_blocks(responsive)
+
+    @property
+    def json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+@dataclass
+class Ear:
+    """What the editor does in the present pass: watch, store the text of every block, or give one block the stored
+    text.
+    """
+
+    blocks: int
+    task: str = "watch"
+    block: int = 0
+    stored: dict = field(default_factory=dict)
+    seen: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
+
+    def edit(self, call: Call, proceed) -> Tensor:
+        if call.site.stream == "side":
+            return proceed(call)
+        key = (call.forward.frames, call.site.block)
+        text = text_keys(call)
+        if self.task == "watch":
+            self.seen.setdefault(call.site.block, []).append(watch(call))
+        elif self.task == "store":
+            home = comfy.model_management.intermediate_device()
+            self.stored[key] = (call.k[:, :text].to(home, copy=True), call.v[:, :text].to(home, copy=True))
+        elif call.site.block == self.block:
+            k, v = (x.to(call.k) for x in self.stored[key])
+            mask = call.mask
+            if mask is not None:
+                mask = torch.cat(
+                    (mask.new_full((*mask.shape[:-1], k.shape[1]), mask.dtype == torch.bool), mask[..., text:]), -1
+                )
+            return proceed(
+                call.replace(k=torch.cat((k, call.k[:, text:]), 1), v=torch.cat((v, call.v[:, text:]), 1), mask=mask)
+            )
+        return proceed(call)
+
+
+def watch(call: Call) -> tuple[float, float]:
+    """Moran's I and deviation of this block's response to each token of the prompt (not to padding)."""
+    layout, context = call.forward.layout, call.forward.arguments["context"]
+    text = text_keys(call)
+    first = text - context.shape[1]
+    rows = (context[0] != 0).any(-1).nonzero().flatten().tolist()
+    if len(rows) < context.shape[1]:
+        rows = rows[:-1]  # an encoder that pads also ends the prompt with a token of its own
+    words = [first + row for row in rows or [0]]
+    area = layout.height * layout.width
+    video = call.q[:, call.before : call.before + layout.frames * area]
+    return coherence(video, call.k, words, (layout.frames, layout.height, layout.width))
+
+
+def probe(
+    model,
+    positive: list,
+    empty: list,
+    latent: dict,
+    levels: int = 3,
+    share: float = 1 / 3,
+    seed: int = 0,
+    progress: Callable[[], None] = lambda: None,
+) -> Report:
+    """(blocks + 2) passes for each prompt and level, without sampling. positive: CONDITIONING, each entry a prompt of
+    its own.
+
+    empty: the same with an empty prompt. levels: noise levels, in the middle of as many equal parts of the schedule.
+    Raises ValueError where another patch keeps the blocks from being seen.
+    """
+    family = family_of(model)
+    if len(empty) != 1:
+        raise ValueError(f"empty: {len(empty)} conditionings. Give one, of an empty prompt.")
+    blocks = family.blocks(model.model.diffusion_model)
+    ear = Ear(blocks)
+    listening = edit_attention(model, NAME, ear.edit, sites=("text", "joint"))
+    conds = {f"prompt {i}": [entry] for i, entry in enumerate(positive)} | {EMPTY: empty}
+    change = torch.zeros(blocks, dtype=torch.float64)
+    sigmas: list[float] = []
+
+    def visit(predict: Predict, noised: Tensor, level: int) -> None:
+        for name in conds:
+            if name == EMPTY:
+                continue
+            ear.task = "watch"
+            denoised = predict(name)
+            if set(ear.seen) != set(range(blocks)):
+                raise ValueError(
+                    f"model: attention of blocks {write_blocks(sorted(set(range(blocks)) - set(ear.seen)))} did not "
+                    "come by. Another patch replaces blocks or their attention; connect the model before that patch."
+                )
+            if not ear.stored:
+                ear.task = "store"
+                predict(EMPTY)
+                progress()
+            progress()
+            velocity = (noised - denoised).double().norm()
+            ear.task = "swap"
+            for ear.block in range(blocks):
+                change[ear.block] += float((predict(name) - denoised).double().norm() / velocity)
+                progress()
+        ear.stored.clear()
+
+    fractions = [(i + 0.5) / levels for i in range(levels)]
+    visit_levels(listening, conds, latent, fractions, visit, seed)
+    sampling = model.get_model_object("model_sampling")
+    sigmas = [float(sampling.percent_to_sigma(fraction)) for fraction in fractions]
+    moran, std = ([sum(pair[i] for pair in ear.seen[b]) / len(ear.seen[b]) for b in range(blocks)] for i in (0, 1))
+    name = f"{family.NAME}, {type(model.model).__name__}"
+    report = Report(name, blocks, sigmas, moran, std, (change / (levels * len(positive))).tolist())
+    report.recommend(share)
+    return report
