@@ -28,15 +28,9 @@ def visit_levels(model, conds: dict[str, list], latent: dict, levels: list[float
     """Calls `visit` at each of `levels`, fractions of the schedule (0 = first step), with the LATENT noised to there.
 
     Of an empty latent (zeros) the first level's noise is all there is, and each further level starts from what the
-    first conditioning predicted at the one before: a short run of its own. Of a batch the first video is taken. Raises
-    ValueError for a latent that is not a video.
+    first conditioning predicted at the one before: a short run of its own. Of a batch the first video is taken.
     """
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])[:1]
-    if samples.ndim != 5:
-        raise ValueError(
-            f"latent: shape {tuple(samples.shape)} is not a video latent. Connect one of shape [batch, channels, "
-            "frames, height, width]."
-        )
     sampling = model.get_model_object("model_sampling")
     sigmas = torch.tensor([float(sampling.percent_to_sigma(level)) for level in levels] + [0.0])
     noise = comfy.sample.prepare_noise(samples, seed)

@@ -9,7 +9,7 @@ from ..host.passes import Predict, visit_levels
 from ..host.text_tokens import prompt_tokens
 from ..kernels.attention_maps import text_map, word_maps
 from .blocks import blocks_of
-from .prompt_words import text_columns, word_tokens
+from .prompt_words import text_columns, video_tokens, word_tokens
 
 NAME = "Attention Maps"
 
@@ -51,7 +51,7 @@ def attention_maps(
         if call.site.block in chosen and call.site.stream != "side":
             layout = call.forward.layout
             grid = layout.frames, layout.height, layout.width
-            video = slice(call.before, call.before + layout.frames * layout.height * layout.width)
+            video = video_tokens(call)
             mask = call.mask if call.mask is None or call.mask.shape[-2] == 1 else call.mask[..., video, :]
             maps = text_map(call.q[:1, video], call.k[:1], text_columns(call, tokens, indices), mask)[0]
             if not total:

@@ -13,7 +13,7 @@ from ..host.families import family_of
 from ..host.passes import Predict, visit_levels
 from ..kernels.layer_probe import coherence, weak_by_cause, weak_by_response
 from .blocks import write_blocks
-from .prompt_words import text_keys
+from .prompt_words import text_keys, video_tokens
 
 NAME = "Layer Probe"
 EMPTY = "empty"
@@ -93,9 +93,7 @@ def watch(call: Call) -> tuple[float, float]:
     if len(rows) < context.shape[1]:
         rows = rows[:-1]  # an encoder that pads also ends the prompt with a token of its own
     words = [first + row for row in rows or [0]]
-    area = layout.height * layout.width
-    video = call.q[:, call.before : call.before + layout.frames * area]
-    return coherence(video, call.k, words, (layout.frames, layout.height, layout.width))
+    return coherence(call.q[:, video_tokens(call)], call.k, words, (layout.frames, layout.height, layout.width))
 
 
 def probe(

@@ -43,3 +43,8 @@ def text_keys(call: Call) -> int:
 def text_columns(call: Call, tokens: PromptTokens, indices: list[int]) -> list[int]:
     """Keys of an attention call that are these tokens of the prompt."""
     return [tokens.column(index, text_keys(call)) for index in indices]
+
+
+def video_tokens(call: Call) -> slice:
+    """Queries of the video's own grid, without text, reference and in-context tokens."""
+    return slice(call.before, call.q.shape[1] - call.after)

@@ -304,7 +304,7 @@ def test_one_source_at_a_time_and_none_after_the_last(toys, name, monkeypatch):
 @pytest.mark.parametrize("name", ["wan-t2v", "hunyuan-t2v"])
 def test_what_outlives_a_block_is_made_outside_the_allocation_graph(toys, name, monkeypatch):
     """A stand-in for newer hosts' pause_malloc_graph: sources are allocated inside, and nothing else runs there."""
-    import semantic_video.patches.focal_guidance as focal_guidance
+    import semantic_video.patches.focal_cache as focal_cache
 
     state, entered, kept = {"inside": False}, [], []
 
@@ -315,14 +315,14 @@ def test_what_outlives_a_block_is_made_outside_the_allocation_graph(toys, name, 
         yield
         state["inside"] = False
 
-    source = focal_guidance.Source
+    source = focal_cache.Source
 
     def watched(q, k):
         kept.append(state["inside"])
         return source(q, k)
 
     monkeypatch.setattr(comfy.model_prefetch, "pause_malloc_graph", pause, raising=False)
-    monkeypatch.setattr(focal_guidance, "Source", watched)
+    monkeypatch.setattr(focal_cache, "Source", watched)
 
     def outside(call, proceed):
         assert not state["inside"]
