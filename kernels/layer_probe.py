@@ -111,3 +111,11 @@ def weak_by_cause(change: list[float], share: float = 1 / 3) -> tuple[list[int],
         made += change[block]
         responsive.append(block)
     return sorted(weak), sorted(responsive)
+
+
+def scaled(values: list[float]) -> tuple[float, list[float]]:
+    """Where 0 and each value lie between the lowest and the highest (or 0), 0..1; what is not finite lies at 0."""
+    known = [value for value in values if value - value == 0]
+    low, high = min([0.0, *known]), max([0.0, *known])
+    span = high - low or 1.0
+    return -low / span, [(value if value in known else 0.0) / span - low / span for value in values]

@@ -1,7 +1,10 @@
 """What users see. One file per technique; a node describes, checks and wires."""
 
+from .attention_maps import AttentionMapsNode
 from .clip import CLIPFromHostNode, CLIPImageFeaturesNode, CLIPLoaderNode
 from .clip_mask import CLIPSpatialMaskNode
+from .focal_guidance import FocalGuidanceNode
+from .layer_probe import LayerProbeNode
 from .ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
 from .ssg_train import SSGAdapterTrainNode
 from .swin_renderer import SwinRendererNode
@@ -22,4 +25,7 @@ NODES = [
     SSGAdapterLoaderNode,
     SSGAdapterApplyNode,
     SSGAdapterTrainNode,
+    LayerProbeNode,
+    AttentionMapsNode,
+    FocalGuidanceNode,
 ]

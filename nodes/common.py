@@ -4,6 +4,7 @@ with."""
 import torch
 from comfy_api.latest import io
 
+GUIDANCE = "semantic video/guidance"
 SPATIAL_PROMPT = "semantic video/spatial prompt"
 MODEL_PATCHES = "model_patches"  # ComfyUI's folder of adapters and experts
 DTYPES = {"default": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}

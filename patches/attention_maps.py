@@ -1,13 +1,15 @@
 """Attention Maps of a MODEL: one pass on a finished latent, in which blocks show where the video looks at words."""
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
 from ..host.editing import Call, edit_attention
 from ..host.families import family_of
 from ..host.passes import Predict, visit_levels
 from ..host.text_tokens import prompt_tokens
-from ..kernels.attention_maps import text_map, word_maps
+from ..kernels.attention_maps import normalised, spread_frames, text_map, word_maps
+from ..kernels.clip_mask import heat_map
 from .blocks import blocks_of
 from .prompt_words import text_columns, video_tokens, word_tokens
 
@@ -76,3 +78,27 @@ def attention_maps(
     places = [[indices.index(index) for index in group] for group in groups]
     maps = word_maps(mean.flatten(0, 2), places).unflatten(1, mean.shape[:3])
     return maps.to(torch.device("cpu"))
+
+
+def overlay(maps: Tensor, frames: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """A word's map [latent frames, rows, columns] as MASK [n, height, width] and as a heat map over the frames.
+
+    Least to most attention in the whole video is 0 to 1. frames: [n, height, width, 3], one per latent or per video
+    frame, or None: one mask per latent frame, of `size`, over grey. Raises ValueError for another number of frames.
+    """
+    maps = normalised(maps)
+    if frames is not None:
+        size = tuple(frames.shape[1:3])
+        try:
+            maps = spread_frames(maps, len(frames))
+        except ValueError as error:
+            raise ValueError(f"image: {error}. Connect the frames decoded from this latent.") from None
+    mask = functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    under = torch.full((*mask.shape, 3), 0.5) if frames is None else frames
+    return mask, heat_map(under, mask)
+
+
+def pixels(model, latent: dict) -> tuple[int, int]:
+    """Height and width of the video that a LATENT stands for."""
+    scale = getattr(model.model.latent_format, "spacial_downscale_ratio", 8)
+    return latent["samples"].shape[-2] * scale, latent["samples"].shape[-1] * scale

@@ -104,13 +104,14 @@ def probe(
     levels: int = 3,
     share: float = 1 / 3,
     seed: int = 0,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[int], None] = lambda passes: None,
 ) -> Report:
     """(blocks + 2) passes for each prompt and level, without sampling. positive: CONDITIONING, each entry a prompt of
     its own.
 
-    empty: the same with an empty prompt. levels: noise levels, in the middle of as many equal parts of the schedule.
-    Raises ValueError where another patch keeps the blocks from being seen.
+    empty: the same with an empty prompt. progress: called after each pass with how many there are. levels: noise
+    levels, in the middle of as many equal parts of the schedule. Raises ValueError where another patch keeps the
+    blocks from being seen.
     """
     family = family_of(model)
     if len(empty) != 1:
@@ -119,6 +120,7 @@ def probe(
     ear = Ear(blocks)
     listening = edit_attention(model, NAME, ear.edit, sites=("text", "joint"))
     conds = {f"prompt {i}": [entry] for i, entry in enumerate(positive)} | {EMPTY: empty}
+    passes = levels * (len(positive) * (blocks + 1) + 1)
     change = torch.zeros(blocks, dtype=torch.float64)
     sigmas: list[float] = []
 
@@ -136,13 +138,13 @@ def probe(
             if not ear.stored:
                 ear.task = "store"
                 predict(EMPTY)
-                progress()
-            progress()
+                progress(passes)
+            progress(passes)
             velocity = (noised - denoised).double().norm()
             ear.task = "swap"
             for ear.block in range(blocks):
                 change[ear.block] += float((predict(name) - denoised).double().norm() / velocity)
-                progress()
+                progress(passes)
         ear.stored.clear()
 
     fractions = [(i + 0.5) / levels for i in range(levels)]

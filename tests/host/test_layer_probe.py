@@ -167,9 +167,9 @@ def test_an_empty_latent_is_followed_from_level_to_level(toys):
 def test_windows_and_progress(toys):
     steps = []
     positive, empty, latent = parts("wan-t2v", frames=9)
-    report = probe(windows(toys("wan-t2v")), positive, empty, latent, levels=2, progress=lambda: steps.append(1))
+    report = probe(windows(toys("wan-t2v")), positive, empty, latent, levels=2, progress=steps.append)
     assert all(change > 1e-4 for change in report.change)
-    assert len(steps) == 2 * (4 + 2)
+    assert steps == [12] * 12, "blocks + 2 passes for each of two levels"
 
 
 def test_the_report_as_json_and_its_lists(toys):

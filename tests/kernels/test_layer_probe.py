@@ -10,6 +10,7 @@ from semantic_video.kernels.layer_probe import (
     deviation,
     morans_i,
     ranks,
+    scaled,
     text_response,
     weak_by_cause,
     weak_by_response,
@@ -120,3 +121,10 @@ def test_block_lists_are_read_back():
     assert write_blocks([]) == ""
     assert write_blocks([7]) == "7"
     assert parse_blocks(write_blocks([0, 1, 5, 9, 10]), 12) == {0, 1, 5, 9, 10}
+
+
+def test_heights_of_bars():
+    assert scaled([2.0, -2.0, 0.0]) == (0.5, [1.0, 0.0, 0.5])
+    assert scaled([1.0, 4.0]) == (0.0, [0.25, 1.0])
+    assert scaled([0.0, 0.0]) == (0.0, [0.0, 0.0])
+    assert scaled([math.nan, 2.0]) == (0.0, [0.0, 1.0])
