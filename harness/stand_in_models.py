@@ -10,7 +10,9 @@ MODELS = {
     "wan2.1_t2v_1.3B_fp16.safetensors": "wan-t2v",
     "hunyuan_video_t2v_720p_bf16.safetensors": "hunyuan-t2v",
     "wan2.1_i2v_480p_14B_fp16.safetensors": "wan-i2v-clip",
+    "hunyuan_video_v2_replace_image_to_video_720p_bf16.safetensors": "hunyuan-t2v",
 }
+READERS = ("SemVidFocalGuidance", "SemVidAttentionMaps")  # nodes that read tokens
 
 
 def load_workflow(name: str) -> dict:
@@ -23,6 +25,8 @@ def on_toys(api: dict, **changes) -> dict:
     api = copy.deepcopy(api)
     training = [node["inputs"] for node in api.values() if node["class_type"] == "SemVidSSGAdapterTrain"]
     encoders = {value[0] for inputs in training for value in inputs.values() if isinstance(value, list)}
+    readers = [node["inputs"] for node in api.values() if node["class_type"] in READERS]
+    tokenizers = {inputs["clip"][0] for inputs in readers if "clip" in inputs}
     for node_id, node in list(api.items()):
         inputs = node["inputs"]
         match node["class_type"]:
@@ -32,6 +36,8 @@ def on_toys(api: dict, **changes) -> dict:
                 inputs["vae_name"] = "toy_vae.safetensors"
             case "CLIPLoader" | "CLIPVisionLoader" if node_id in encoders:
                 node["class_type"], node["inputs"] = f"Toy{node['class_type']}", {}
+            case "CLIPLoader" | "DualCLIPLoader" if node_id in tokenizers:
+                node["class_type"], node["inputs"] = "ToyCLIPLoader", {}
             case "CLIPLoader" | "DualCLIPLoader" | "CLIPVisionLoader":
                 del api[node_id]
             case "CLIPVisionEncode":
@@ -44,6 +50,8 @@ def on_toys(api: dict, **changes) -> dict:
                 inputs["clip_name"] = "mini_clip.safetensors"
             case "SemVidCLIPSpatialMask":
                 inputs["text"] = "a red square"  # words that MiniWorld's CLIP knows
+            case "TextEncodeHunyuanVideo_ImageToVideo":
+                node["class_type"], node["inputs"] = "ToyTextEncode", {"text": inputs["prompt"]}
             case "CLIPTextEncode":
                 node["class_type"], node["inputs"] = "ToyTextEncode", {"text": inputs["text"]}
     for node_id, inputs in changes.items():

@@ -8,6 +8,7 @@ import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import torch
+from comfy.sampler_helpers import prepare_mask
 from torch import Tensor
 
 Predict = Callable[[str], Tensor]  # name of a conditioning -> denoised latent [1, channels, frames, height, width]
@@ -34,7 +35,9 @@ def visit_levels(model, conds: dict[str, list], latent: dict, levels: list[float
     sampling = model.get_model_object("model_sampling")
     sigmas = torch.tensor([float(sampling.percent_to_sigma(level)) for level in levels] + [0.0])
     noise = comfy.sample.prepare_noise(samples, seed)
-    follow = not samples.any()
+    mask = latent.get("noise_mask")
+    free = samples if mask is None else samples * prepare_mask(mask, samples.shape, samples.device)
+    follow = not free.any()  # a start image may stand where the mask is 0
 
     def walk(denoiser, x, sigmas, extra_args=None, callback=None, disable=None, **_):
         clean = denoiser.latent_image
@@ -56,6 +59,5 @@ def visit_levels(model, conds: dict[str, list], latent: dict, levels: list[float
 
     guider = Passes(model)
     guider.inner_set_conds(conds)
-    mask = latent.get("noise_mask")
     sampler = comfy.samplers.KSAMPLER(walk)
     guider.sample(noise, samples, sampler, sigmas, denoise_mask=mask, disable_pbar=True, seed=seed)

@@ -5,6 +5,7 @@ features in front of its text. All of that leaves the end alone, so tokens are c
 """
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ class PromptTokens:
     first: int
     real: int
     total: int
+    family: ModuleType
 
     def column(self, index: int, keys: int) -> int:
         """Index of prompt token `index` among `keys` text keys."""
@@ -36,14 +38,14 @@ class PromptTokens:
     def check(self, context: Tensor, image: bool) -> None:
         """Raises ValueError where `context` [1, tokens, width], of a conditioning, was not made of this prompt.
 
-        image: the conditioning has a start image, whose features may stand in front of the text.
+        image: the conditioning has a start image, whose features stand in front of the text in some families.
         """
         if self.real:
             given = int((context[0] != 0).any(-1).sum())
             fits, own = given == self.real and context.shape[1] == self.total, self.real
         else:
             given, own = context.shape[1], self.first
-            fits = given == own or (image and given > own)
+            fits = given == own or (image and self.family.IMAGE_BEFORE_TEXT and given > own)
         if not fits:
             raise ValueError(
                 f"text: {own} tokens in this CLIP, but the positive conditioning has {given}. Give exactly the prompt "
@@ -79,6 +81,7 @@ def prompt_tokens(model, clip, text: str) -> PromptTokens:
         first=len(ids) - start,
         real=len(ids) - padding if padded else 0,
         total=len(ids),
+        family=family,
     )
 
 

@@ -68,7 +68,7 @@ def spread_frames(maps: Tensor, frames: int) -> Tensor:
     if frames == latents:
         return maps
     each = (frames - 1) // (latents - 1) if latents > 1 else 0
-    if latents > 1 and 1 + each * (latents - 1) != frames:
+    if latents > 1 and (each == 0 or 1 + each * (latents - 1) != frames):
         raise ValueError(f"{frames} video frames for {latents} latent frames; these make {1 + 4 * (latents - 1)}")
     index = [0 if frame == 0 or not each else 1 + (frame - 1) // each for frame in range(frames)]
     return maps[index]

@@ -1,7 +1,7 @@
 """What differs between the video models.
 
-A family module has NAME, SUPPORTED, TEXT_ENCODERS, accepts, blocks, block_modules, width_heads, trained_frames, layout
-and site; techniques never look inside.
+A family module has NAME, SUPPORTED, TEXT_ENCODERS, IMAGE_BEFORE_TEXT, accepts, blocks, block_modules, width_heads,
+trained_frames, layout and site; techniques never look inside.
 """
 
 from types import ModuleType

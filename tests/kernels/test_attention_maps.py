@@ -96,5 +96,6 @@ def test_latent_frames_become_video_frames():
     assert spread_frames(maps, 3) is maps
     assert spread_frames(maps, 5).flatten().tolist() == [0, 1, 1, 2, 2]
     assert spread_frames(maps[:1], 4).flatten().tolist() == [0, 0, 0, 0]
-    with pytest.raises(ValueError, match="8 video frames for 3 latent frames; these make 9"):
-        spread_frames(maps, 8)
+    for frames in (1, 2, 8):
+        with pytest.raises(ValueError, match=f"{frames} video frames for 3 latent frames; these make 9"):
+            spread_frames(maps, frames)
