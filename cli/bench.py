@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-BENCHMARKS = ("swin", "video_prompt", "ssg_adapter", "clip_mask")
+BENCHMARKS = ("swin", "video_prompt", "ssg_adapter", "clip_mask", "focal_guidance")
 
 
 def main(arguments: list[str]) -> int:
