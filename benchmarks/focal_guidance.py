@@ -72,8 +72,8 @@ def main(arguments: list[str]) -> int:
     for name in models:
         ratio = statistics.median(b / a for a, b in zip(seconds[PLAIN], seconds[name]))
         here, there = (flops(size, n, EXTRA[name]) / flops(size, n, 0) for n in (tokens, real))
-        more = (peaks[name] - peaks[PLAIN]) / (tokens * size.width * getattr(torch, size.dtype).itemsize)
-        rows[name] = {"time ratio": ratio, "arithmetic here": here, "arithmetic at 480p": there, "L x C tensors": more}
+        more = (peaks[name] - peaks[PLAIN]) / ((tokens + TEXT) * size.width * getattr(torch, size.dtype).itemsize)
+        rows[name] = {"time ratio": ratio, "arithmetic here": here, "arithmetic at 480p": there, "sources": more}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     result = {"device": device, "torch": torch.__version__, "size": size.__dict__, "tokens": tokens, "rounds": rounds}
     lines = [
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> int:
         f"CFG 1, {rounds} rounds side by side, medians; torch {torch.__version__}. 4 keywords, up to {COPIES} copies "
         "of keys.",
         "",
-        "| | time of a step | FLOP | FLOP at 480x832, 81 frames | peak, in tensors of tokens x width |",
+        "| | time of a step | FLOP | FLOP at 480x832, 81 frames | peak, in q and k of one source |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for name, row in rows.items():

@@ -69,19 +69,35 @@ class Ear:
         if self.task == "watch":
             self.seen.setdefault(call.site.block, []).append(watch(call))
         elif self.task == "store":
-            home = comfy.model_management.intermediate_device()
-            self.stored[key] = (call.k[:, :text].to(home, copy=True), call.v[:, :text].to(home, copy=True))
+            self.stored[key] = [at_home(x) for x in (call.k[:, :text], call.v[:, :text], text_mask(call.mask, text))]
         elif call.site.block == self.block:
-            k, v = (x.to(call.k) for x in self.stored[key])
-            mask = call.mask
-            if mask is not None:
-                mask = torch.cat(
-                    (mask.new_full((*mask.shape[:-1], k.shape[1]), mask.dtype == torch.bool), mask[..., text:]), -1
-                )
-            return proceed(
-                call.replace(k=torch.cat((k, call.k[:, text:]), 1), v=torch.cat((v, call.v[:, text:]), 1), mask=mask)
-            )
+            return proceed(with_text(call, text, *self.stored[key]))
         return proceed(call)
+
+
+def at_home(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.to(comfy.model_management.intermediate_device(), copy=True)
+
+
+def text_mask(mask: Tensor | None, text: int) -> Tensor | None:
+    return None if mask is None else mask[..., :text]
+
+
+def with_text(call: Call, text: int, k: Tensor, v: Tensor, mask: Tensor | None) -> Call:
+    """The call with the first `text` keys, values and mask columns replaced; a mask that only one side has is open."""
+    k, v = (torch.cat((new.to(old), old[:, text:]), 1) for new, old in ((k, call.k), (v, call.v)))
+    if call.mask is None and mask is None:
+        return call.replace(k=k, v=v)
+    like = call.mask if call.mask is not None else mask
+    new, rest = (mask, None if call.mask is None else call.mask[..., text:])
+    count = k.shape[1] - (call.k.shape[1] - text)
+    parts = [opened(part, like, size) for part, size in ((new, count), (rest, call.k.shape[1] - text))]
+    return call.replace(k=k, v=v, mask=torch.cat([part.to(call.q.device) for part in parts], -1))
+
+
+def opened(mask: Tensor | None, like: Tensor, keys: int) -> Tensor:
+    """`mask`, or one of its kind that lets every key be seen."""
+    return mask if mask is not None else like.new_full((*like.shape[:-1], keys), like.dtype == torch.bool)
 
 
 def watch(call: Call) -> tuple[float, float]:

@@ -70,6 +70,43 @@ def test_change_is_that_of_a_block_with_another_prompt_s_text(toys, name):
         assert expected > 1e-4
 
 
+@pytest.mark.parametrize(("prompt_pads", "empty_pads"), [(2, 0), (0, 3), (2, 3)])
+def test_padded_text_of_hunyuan_1_stays_masked(toys, prompt_pads, empty_pads):
+    """Its additive masks over the text: those of the empty prompt's own columns come along, the prompt's own go."""
+    model = toys("hunyuan-t2v")
+    positive, empty, latent = parts("hunyuan-t2v", words=7, empty_words=5)
+
+    def padded(conds, pads):
+        [[text, extra]] = conds
+        mask = torch.ones(1, text.shape[1], dtype=torch.long)
+        mask[:, text.shape[1] - pads :] = 0
+        return [[text, extra | ({"attention_mask": mask} if pads else {})]]
+
+    positive, empty = padded(positive, prompt_pads), padded(empty, empty_pads)
+    report = probe(model, positive, empty, latent, levels=1)
+    store, sites = {}, {"sites": ("joint",)}
+
+    def keep(call, proceed):
+        store[call.site.block] = call.k[:, :5], call.v[:, :5]
+        return proceed(call)
+
+    denoised(edit_attention(model, "keep", keep, **sites), empty, latent, 0.5)
+    base, noised = denoised(model, positive, latent, 0.5)
+    for block in range(5):
+
+        def swap(call, proceed, block=block):
+            if call.site.block != block:
+                return proceed(call)
+            k, v = (torch.cat((new, old[:, 7:]), 1) for new, old in zip(store[block], (call.k, call.v)))
+            logits = torch.einsum("bqhd,bkhd->bhqk", call.q, k) * call.q.shape[-1] ** -0.5
+            logits[..., 5 - empty_pads : 5] = -torch.inf
+            return torch.einsum("bhqk,bkhd->bqhd", logits.softmax(-1), v).flatten(2)
+
+        swapped, _ = denoised(edit_attention(model, "swap", swap, **sites), positive, latent, 0.5)
+        expected = float((swapped - base).norm() / (noised - base).norm())
+        assert report.change[block] == pytest.approx(expected, rel=1e-3)
+
+
 @pytest.mark.parametrize("name", STRAIGHT)
 def test_an_empty_prompt_of_another_length(toys, name):
     positive, empty, latent = parts(name, words=7, empty_words=2)
