@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..host.editing import Call, edit_attention
 from ..host.families import family_of
-from ..host.passes import Predict, visit_levels
+from ..host.levels import Predict, visit_levels
 from ..host.text_tokens import prompt_tokens
 from ..kernels.attention_maps import normalised, spread_frames, text_map, word_maps
 from ..kernels.clip_mask import heat_map

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..host.editing import Call, edit_attention
 from ..host.families import family_of
-from ..host.passes import Predict, visit_levels
+from ..host.levels import Predict, visit_levels
 from ..kernels.layer_probe import coherence, weak_by_cause, weak_by_response
 from .blocks import write_blocks
 from .prompt_words import text_keys, video_tokens

@@ -9,7 +9,7 @@ from semantic_video.harness.sampling import Shot, conditioning, seeded
 from semantic_video.harness.toy import STRAIGHT, TOYS
 from semantic_video.harness.toy_nodes import ToyCLIP
 from semantic_video.host.editing import edit_attention
-from semantic_video.host.passes import visit_levels
+from semantic_video.host.levels import visit_levels
 from semantic_video.patches.attention_maps import attention_maps
 from semantic_video.tests.host.test_editing import windows
 

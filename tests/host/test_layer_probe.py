@@ -8,7 +8,7 @@ import torch
 from semantic_video.harness.sampling import Shot, conditioning, seeded
 from semantic_video.harness.toy import STRAIGHT, TOYS
 from semantic_video.host.editing import edit_attention
-from semantic_video.host.passes import visit_levels
+from semantic_video.host.levels import visit_levels
 from semantic_video.kernels.layer_probe import coherence
 from semantic_video.patches.blocks import parse_blocks
 from semantic_video.patches.layer_probe import probe

@@ -15,7 +15,7 @@ Predict = Callable[[str], Tensor]  # name of a conditioning -> denoised latent [
 Visit = Callable[[Predict, Tensor, int], None]  # predict, noised latent, index of the level
 
 
-class Passes(comfy.samplers.CFGGuider):
+class OneAtATime(comfy.samplers.CFGGuider):
     """A guider that predicts with one conditioning at a time, by name."""
 
     name = ""
@@ -57,7 +57,7 @@ def visit_levels(model, conds: dict[str, list], latent: dict, levels: list[float
                 clean = last["denoised"]
         return x
 
-    guider = Passes(model)
+    guider = OneAtATime(model)
     guider.inner_set_conds(conds)
     sampler = comfy.samplers.KSAMPLER(walk)
     guider.sample(noise, samples, sampler, sigmas, denoise_mask=mask, disable_pbar=True, seed=seed)
