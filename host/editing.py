@@ -85,11 +85,13 @@ def edit_inputs(
     return _install(model, Editor(name, None, (), interval, check=check, inputs=inputs)) if active else model
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """An attention of our own, [batch, tokens, heads, dim] -> [batch, queries, heads * dim]: on the backend ComfyUI was
     started with, past all editors and overrides, which know the model's attentions only. With few keys Sage can give
     NaN, so the host is told to be exact, as it tells itself."""
-    return optimized_attention(*(x.flatten(2) for x in (q, k, v)), heads=q.shape[2], low_precision_attention=False)
+    return optimized_attention(
+        *(x.flatten(2) for x in (q, k, v)), heads=q.shape[2], mask=mask, low_precision_attention=False
+    )
 
 
 def _install(model, editor: Editor):

@@ -33,6 +33,7 @@ class Run:
     host to make its inputs of. names: which of the guider's conditionings ("positive", "negative", "middle", ...) a
     uuid belongs to; areas: the part of the latent it is restricted to, lengths and then offsets of (frames, height,
     width). size: (frames, height, width) of the whole latent. patchers: the MODELs that run, one a device.
+    texts: the raw text features of all conditionings but the negative ones.
     A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
     """
 
@@ -45,6 +46,7 @@ class Run:
     size: tuple[int, int, int] | None = None
     areas: dict[UUID, list[int]] = field(default_factory=dict)
     patchers: list = field(default_factory=list)
+    texts: list[torch.Tensor] = field(default_factory=list)
     fired: set[str] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
 
@@ -71,8 +73,23 @@ class Run:
             for name in (*entry, *entry.get("model_conds", {}))
         }
         names = {entry.get("uuid"): name for name, entries in guider.conds.items() for entry in entries or ()}
-        sampling = guider.model_patcher.get_model_object("model_sampling")
-        return cls(sampling, sigmas.tolist(), total, frames, conds, names, tuple(noise.shape[2:]))
+        texts = [
+            entry["cross_attn"]
+            for name, entries in guider.conds.items()
+            if "negative" not in name
+            for entry in entries or ()
+            if entry.get("cross_attn") is not None
+        ]
+        return cls(
+            model_sampling=guider.model_patcher.get_model_object("model_sampling"),
+            sigmas=sigmas.tolist(),
+            total_frames=total,
+            frames=frames,
+            conds=conds,
+            names=names,
+            size=tuple(noise.shape[2:]),
+            texts=texts,
+        )
 
     def prepared(self, guider) -> None:
         """Called once the host has made its model inputs. For every area in one conditioning it adds a copy to the

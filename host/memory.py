@@ -1,6 +1,15 @@
-"""ComfyUI's memory estimates, told about tokens they cannot see."""
+"""ComfyUI's memory: estimates told about tokens they cannot see, and tensors kept from block to block."""
 
+from contextlib import AbstractContextManager, nullcontext
+
+import comfy.model_prefetch
 from comfy.patcher_extension import WrappersMP
+
+
+def outlives_block() -> AbstractContextManager:
+    """Around allocations that a later block still reads: newer hosts replay a block's allocations, so that what it left
+    would be overwritten by the next."""
+    return getattr(comfy.model_prefetch, "pause_malloc_graph", nullcontext)()
 
 
 def count_cond(model, name: str):

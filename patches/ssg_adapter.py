@@ -18,6 +18,7 @@ from ..host.forward import Forward, Run
 from ..host.schedule import ALWAYS, Interval
 from ..host.weights import attach_weights
 from ..kernels.ssg_adapter import Prompt, SSGAdapter, View, blend, crop_mask, token_weights
+from .per_frame import per_latent_frame
 
 NAME = "SSG Adapter"
 FAMILIES = {"wan": wan, "hunyuan": hunyuan}
@@ -153,19 +154,6 @@ def prompt_and_weights(module: SSGAdapter, guide: Guide, call: Call) -> tuple[Pr
         rows, columns = layout.patch
         view = View(crop.top / rows, crop.left / columns, crop.video[0] / rows, crop.video[1] / columns)
     return module.prompt(features, layout.height, layout.width, view), weight.to(call.q)
-
-
-def per_latent_frame(name: str, x: Tensor, total_frames: int) -> Tensor:
-    """x [1 | total_frames | 4 total_frames - 3, ...] as one for all of `total_frames` latent frames or one for each.
-    Raises ValueError for other counts."""
-    video = 4 * total_frames - 3  # the first latent frame is one video frame, every other four
-    if len(x) not in (1, total_frames, video):
-        raise ValueError(
-            f"{name}: {len(x)} for a video of {total_frames} latent frames. Give 1 for all frames, {total_frames} "
-            f"(one per latent frame) or {video} "
-            "(one per video frame)."
-        )
-    return x if len(x) in (1, total_frames) else x[::4]
 
 
 def require_compatible(model, module: SSGAdapter, guide: Guide) -> None:

@@ -9,10 +9,15 @@ from . import hunyuan, wan
 
 
 class Family(Protocol):
-    """NAME: for messages; SUPPORTED: its models, as an error message lists them. module: the diffusion model."""
+    """NAME: for messages; SUPPORTED: its models, as an error message lists them. TEXT_ENCODERS: the host's names of
+    those that its text features come from; IMAGE_BEFORE_TEXT: whether features of a start image stand in front of them;
+    REPLACES_FIRST_FRAME: whether the start image may stand in the latent itself. module: the diffusion model."""
 
     NAME: str
     SUPPORTED: str
+    TEXT_ENCODERS: tuple[str, ...]
+    IMAGE_BEFORE_TEXT: bool
+    REPLACES_FIRST_FRAME: bool
 
     def accepts(self, module: nn.Module, host_class: str) -> bool:
         """Whether `module`, whose class ComfyUI calls `host_class`, is of this family."""
@@ -25,6 +30,12 @@ class Family(Protocol):
 
     def width_heads(self, module: nn.Module) -> tuple[int, int]:
         """Channels of a token, and attention heads."""
+
+    def input_channels(self, module: nn.Module) -> int:
+        """Channels of what the model sees, image latents and masks included."""
+
+    def latent_channels(self, module: nn.Module) -> int:
+        """Channels of the latent."""
 
     def trained_frames(self, module: nn.Module) -> int:
         """Latent frames of the videos it was trained on."""

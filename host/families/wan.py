@@ -15,6 +15,8 @@ REPLACES_FIRST_FRAME = False
 SUPPORTED = "Wan 2.1 / 2.2 T2V, I2V, TI2V 5B, Fun Control, Fun Camera, VACE, Phantom"
 CLASSES = ("WanModel", "VaceWanModel", "CameraWanModel")
 ORDER = ("self", "image", "text")
+TEXT_ENCODERS = ("umt5xxl",)  # names of their tokens in a CLIP
+IMAGE_BEFORE_TEXT = False
 
 
 def accepts(module: nn.Module, host_class: str) -> bool:

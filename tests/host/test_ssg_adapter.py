@@ -23,7 +23,8 @@ from semantic_video.kernels.ssg_adapter import SSGAdapter, initialise
 from semantic_video.kernels.ssg_spec import Spec
 from semantic_video.nodes.ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
 from semantic_video.patches import ssg_adapter
-from semantic_video.patches.ssg_adapter import Guide, apply, per_latent_frame
+from semantic_video.patches.per_frame import per_latent_frame
+from semantic_video.patches.ssg_adapter import Guide, apply
 from semantic_video.patches.ssg_adapter_file import load_adapter
 from semantic_video.patches.swin_renderer import SwinRenderer
 from semantic_video.patches.swin_renderer import apply as swin
