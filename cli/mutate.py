@@ -59,14 +59,18 @@ class Mutation:
     tests: tuple[str, ...]
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
         prog="run.py mutate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", metavar="ROOM | FILE | list")
-    parser.add_argument("rest", nargs="*", metavar="TESTS", help="instead of all of the room's; with list: words")
-    parser.add_argument("--jobs", type=int, default=1, help="mutations at a time (default 1)")
-    options = parser.parse_args(arguments)
+    options.add_argument("what", metavar="ROOM | FILE | list")
+    options.add_argument("rest", nargs="*", metavar="TESTS", help="instead of all of the room's; with list: words")
+    options.add_argument("--jobs", type=int, default=1, help="mutations at a time (default 1)")
+    return options
+
+
+def main(arguments: list[str]) -> int:
+    options = parser().parse_args(arguments)
     if options.what == "list":
         return listed(options.rest)
     target = ROOT / options.what
