@@ -10,7 +10,8 @@ from semantic_video.harness.sampling import Shot, sample, seeded
 from semantic_video.harness.toy import write_toy_adapter
 from semantic_video.host import editing, weights
 from semantic_video.host.editing import edit_attention
-from semantic_video.patches.ssg_adapter import Guide, apply, load_adapter
+from semantic_video.patches.ssg_adapter import Guide, apply
+from semantic_video.patches.ssg_adapter_file import load_adapter
 
 
 @pytest.mark.parametrize("axes", [2, 3, 4])
