@@ -187,8 +187,8 @@ def listed(words: list[str]) -> int:
         tree = scratch(Path(base))
         tests = sorted({test for mutation in mutations for test in mutation.tests})
         print(f"{len(mutations)} mutations; first their tests, unbroken", flush=True)
-        if (code := pytest(tree, tests)) != 0:
-            print(f"The tests fail unbroken (exit code {code}), so nothing can be said of mutations.")
+        if pytest(tree, tests, quiet=False) != 0:
+            print("The tests fail unbroken, so nothing can be said of mutations.")
             return 1
         for mutation in mutations:
             path = tree / mutation.file
@@ -203,10 +203,10 @@ def listed(words: list[str]) -> int:
     return 0 if counts["killed"] == len(mutations) else 1
 
 
-def pytest(tree: Path, tests) -> int | None:
+def pytest(tree: Path, tests, quiet: bool = True) -> int | None:
     """Its exit code; None where the time ran out."""
     command = [sys.executable, "-B", "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
     try:
-        return subprocess.run(command, cwd=tree, env=environment(), capture_output=True, timeout=TIMEOUT).returncode
+        return subprocess.run(command, cwd=tree, env=environment(), capture_output=quiet, timeout=TIMEOUT).returncode
     except subprocess.TimeoutExpired:
         return None

@@ -27,7 +27,7 @@ def test_trained_frames(toys, name):
         ("wan-5b", Layout(9, 3, 4, text=7)),
         ("wan-phantom", Layout(9, 3, 4, after=2 * 3 * 4, text=7)),
         ("wan-in-context", Layout(9, 3, 4, after=1 * 2 + 3 * 4, text=7)),
-        ("hunyuan-1.5", Layout(9, 5, 7)),
+        ("hunyuan-1.5", Layout(9, 5, 7, image=6)),
     ],
 )
 def test_odd_latents(toys, name, layout):

@@ -1,16 +1,11 @@
 """Video-As-Prompt: values that a look at shapes and differences would miss. Each killed a mutation that survived."""
 
-import comfy.latent_formats
 import comfy.sample
-import comfy.sd
-import comfy.utils
 import pytest
 import torch
 
 from semantic_video.harness.sampling import seeded
-from semantic_video.harness.toy import write_toy_vae
 from semantic_video.host import wan_stream
-from semantic_video.host.reference import encode_reference
 from semantic_video.host.schedule import Interval
 from semantic_video.host.wan_stream import WanStream
 from semantic_video.kernels.video_prompt import LATENT
@@ -20,12 +15,6 @@ from semantic_video.tests.host import test_video_prompt as whole
 from semantic_video.tests.host.test_editing import windows
 
 checkpoint, backbone, expert = whole.checkpoint, whole.backbone, whole.expert
-
-
-@pytest.fixture(scope="module")
-def vae(tmp_path_factory):
-    path = write_toy_vae(tmp_path_factory.mktemp("vae") / "vae.safetensors")
-    return comfy.sd.VAE(comfy.utils.load_torch_file(str(path)))
 
 
 @pytest.fixture
@@ -117,66 +106,6 @@ def test_in_step_each_window_sees_its_own_part(backbone, expert, streams, count,
     whole.sample(in_step, cond(20), cond(21), frames=9, steps=1)
     seen = {tuple(latent[0, 0, :, 0, 0].tolist()) for latent in streams}
     assert seen == {tuple(map(float, frames)) for frames in expected}
-
-
-def test_the_reference_is_normalised_and_its_first_frame_stands_before_grey(vae):
-    frames = torch.randint(256, (9, 32, 48, 3), generator=torch.Generator().manual_seed(0)) / 255  # as pictures are
-    latent = encode_reference(vae, frames, 48, 32)
-    grey = torch.cat((frames[:1], torch.full((8, 32, 48, 3), 0.5)))
-    wan = comfy.latent_formats.Wan21()
-    mean, deviation = wan.latents_mean.view(1, 16, 1, 1, 1), wan.latents_std.view(1, 16, 1, 1, 1)
-    for channels, video in ((slice(0, 16), frames), (slice(20, 36), grey)):
-        torch.testing.assert_close(latent[:, channels], (vae.encode(video) - mean) / deviation, rtol=1e-4, atol=1e-4)
-
-
-def reference(monkeypatch, vae, **changes):
-    """The conditionings of VAP Reference, and the numbers of the 20 frames that it encodes."""
-    encoded = []
-
-    def encode(vae, frames, width, height):
-        encoded.extend((frames[:, 0, 0, 0] * 100).round().int().tolist())
-        return torch.zeros(1, 36, 3, 2, 2)
-
-    monkeypatch.setattr(nodes, "encode_reference", encode)
-    video = (torch.arange(20.0) / 100).view(20, 1, 1, 1).expand(20, 16, 16, 3)
-    positive, negative = whole.conditioning(7, 20, reference=False), whole.conditioning(7, 21, reference=False)
-    inputs = dict(
-        positive=positive,
-        negative=negative,
-        vae=vae,
-        reference_video=video,
-        reference_positive=whole.conditioning(5, 1, reference=False),
-        reference_negative=whole.conditioning(5, 2, reference=False),
-        width=16,
-        height=16,
-        length=9,
-        frames="first",
-        fps=0.0,
-        in_negative=True,
-    )
-    made = nodes.VAPReferenceNode.execute(**inputs | changes)
-    return made.args, encoded
-
-
-@pytest.mark.parametrize(
-    ("changes", "numbers"),
-    [
-        ({}, list(range(9))),
-        ({"fps": 16.0}, list(range(9))),
-        ({"fps": 8.0}, [int(i * 19 / 39) for i in range(9)]),  # 20 frames at 8 a second are 40 at 16
-        ({"fps": 32.0}, [int(i * 19 / 9) for i in range(9)]),  # 10 at 16
-        ({"fps": 8.0, "frames": "even"}, [int(i * 19 / 8) for i in range(9)]),  # fps is for first alone
-    ],
-)
-def test_fps_resamples_what_is_taken_first(monkeypatch, vae, changes, numbers):
-    assert reference(monkeypatch, vae, **changes)[1] == numbers
-
-
-@pytest.mark.parametrize("in_negative", [True, False])
-def test_the_negative_prompt_carries_the_reference_where_asked(monkeypatch, vae, in_negative):
-    (positive, negative), _ = reference(monkeypatch, vae, in_negative=in_negative)
-    assert LATENT in positive[0][1]["model_conds"]
-    assert (LATENT in negative[0][1].get("model_conds", {})) == in_negative
 
 
 def stream_of(expert, latent, options=None):

@@ -3,9 +3,10 @@
 (why, file, old text, new text, tests as pytest takes them). The old text stands in the file exactly once.
 """
 
-SWIN = ("tests/host/test_swin_renderer.py",)
+SWIN = "tests/host/test_swin_renderer.py"
 FAMILIES = ("tests/host/test_families.py",)
 VAP = ("tests/host/test_video_prompt_values.py",)
+REFERENCE = ("tests/host/test_video_reference.py",)
 VALUES = ("tests/host/test_values.py",)
 CLIP_MASK = ("tests/kernels/test_clip_mask.py",)
 PHRASES = ("tests/host/test_clip_mask_values.py",)
@@ -18,40 +19,70 @@ MUTATIONS = [
         "patches/swin_renderer.py",
         "torch.lerp(proceed(call), windows, config.strength)",
         "torch.lerp(windows, proceed(call), config.strength)",
-        SWIN,
+        (SWIN + "::test_strength_blends_windows_into_full_attention",),
     ),
     (
         "a run's frames are the video's, not the context window's",
         "host/forward.py",
         "frames = min(frames, windows.context_length",
         "frames = max(frames, windows.context_length",
-        SWIN,
+        (SWIN + "::test_context_windows_count_with_the_frame_in_front_of_them",),
     ),
     (
         "a run's frames leave out the frame in front of a context window",
         "host/forward.py",
         'int(getattr(windows, "causal_window_fix", False))',
         "0",
-        SWIN,
+        (SWIN + "::test_context_windows_count_with_the_frame_in_front_of_them",),
     ),
     (
         "windows are cut from the video's frames",
         "patches/swin_renderer.py",
         "frames = call.forward.layout.frames",
         "frames = call.forward.run.total_frames",
-        SWIN,
+        (SWIN + "::test_context_windows_around_it",),
     ),
-    ("odd blocks do not shift", "patches/swin_renderer.py", "call.site.block % 2 == 1", "False", SWIN),
-    ("anchors stay where they are", "patches/swin_renderer.py", ", call.forward.step)", ", 0)", SWIN),
-    ("dense blocks are windowed", "patches/swin_renderer.py", " or call.site.block in dense_blocks", "", SWIN),
-    ("start and end dropped", "patches/swin_renderer.py", "interval=config.interval", "interval=ALWAYS", SWIN),
-    ("window 0 is 22 for all", "patches/swin_renderer.py", "config.window or automatic_window(", "22 or (", SWIN),
+    (
+        "odd blocks do not shift",
+        "patches/swin_renderer.py",
+        "call.site.block % 2 == 1",
+        "False",
+        (SWIN + "::test_windows_are_masked_attention",),
+    ),
+    (
+        "anchors stay where they are",
+        "patches/swin_renderer.py",
+        ", call.forward.step)",
+        ", 0)",
+        (SWIN + "::test_rotating_anchors_move_with_the_step",),
+    ),
+    (
+        "dense blocks are windowed",
+        "patches/swin_renderer.py",
+        " or call.site.block in dense_blocks",
+        "",
+        (SWIN + "::test_dense_blocks_keep_full_attention",),
+    ),
+    (
+        "start and end dropped",
+        "patches/swin_renderer.py",
+        "interval=config.interval",
+        "interval=ALWAYS",
+        (SWIN + "::test_what_leaves_the_host_s_path_bit_for_bit",),
+    ),
+    (
+        "window 0 is 22 for all",
+        "patches/swin_renderer.py",
+        "config.window or automatic_window(",
+        "22 or (",
+        (SWIN + "::test_window_0_suits_the_model_and_the_anchors",),
+    ),
     (
         "an error in a sampler does not name its node",
         "host/editing.py",
         'str(error) if named else f"{editor.name}: {error}"',
         "str(error)",
-        SWIN,
+        (SWIN + "::test_anchors_beyond_the_budget_stop_before_the_first_step",),
     ),
     # ---- families
     ("trained frames of the 5B model", "host/families/wan.py", "return 31 if", "return 21 if", FAMILIES),
@@ -62,7 +93,7 @@ MUTATIONS = [
         "host/families/wan.py",
         "tuple(ceil(n / p) for",
         "tuple(n // p for",
-        SWIN,
+        (SWIN + "::test_odd_latents_are_padded_to_whole_tokens",),
     ),
     (
         "odd reference frames padded",
@@ -100,11 +131,29 @@ MUTATIONS = [
         "count - 1 - min(frame * count // total, count - 1)",
         VAP,
     ),
-    ("reference not normalised", "host/reference.py", "process_in(vae.encode(frames))", "vae.encode(frames)", VAP),
-    ("first frame not normalised", "host/reference.py", "process_in(vae.encode(first))", "vae.encode(first)", VAP),
-    ("black instead of grey", "host/reference.py", "torch.full_like(frames, 0.5)", "torch.zeros_like(frames)", VAP),
-    ("in_negative always", "nodes/video_prompt.py", "if in_negative:", "if True:", VAP),
-    ("fps ignored", "nodes/video_prompt.py", 'if frames == "first" and fps > 0:', "if False:", VAP),
+    (
+        "reference not normalised",
+        "host/reference.py",
+        "process_in(vae.encode(frames))",
+        "vae.encode(frames)",
+        REFERENCE,
+    ),
+    (
+        "first frame not normalised",
+        "host/reference.py",
+        "process_in(vae.encode(first))",
+        "vae.encode(first)",
+        REFERENCE,
+    ),
+    (
+        "black instead of grey",
+        "host/reference.py",
+        "torch.full_like(frames, 0.5)",
+        "torch.zeros_like(frames)",
+        REFERENCE,
+    ),
+    ("in_negative always", "nodes/video_prompt.py", "if in_negative:", "if True:", REFERENCE),
+    ("fps ignored", "kernels/video_prompt.py", 'if selection == "first" and fps > 0:', "if False:", REFERENCE),
     (
         "RoPE scale of the reference ignored",
         "host/wan_stream.py",
@@ -137,7 +186,7 @@ MUTATIONS = [
     ("precision hint of attend", "host/editing.py", ", low_precision_attention=False)", ")", VALUES),
     ("masks of three axes", "host/editing.py", "else mask.unsqueeze(1)", "else mask.unsqueeze(0)", VALUES),
     ("the adapter writes into the host's result", "patches/ssg_adapter.py", "out.clone(),", "out,", VALUES),
-    ("saving is not atomic", "host/weights.py", 'path.with_name(f".{path.name}.partial")', "path", VALUES),
+    ("saving is not atomic", "host/weights.py", "path.with_name(PARTIAL.format(path.name))", "path", VALUES),
     # ---- spatial prompting
     ("parts of a long phrase averaged", "patches/clip_mask.py", "mask.amax(1) for", "mask.mean(1) for", PHRASES),
     (
