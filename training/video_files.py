@@ -70,7 +70,7 @@ def frames_of(path: Path) -> Iterator[tuple[float | None, np.ndarray]]:
         if path.suffix.lower() == ".webp":  # which av does not read
             with Image.open(path) as file:
                 for frame in ImageSequence.Iterator(file):
-                    yield None, np.asarray(frame.convert("RGB"))
+                    yield None, np.array(frame.convert("RGB"))
         else:
             with av.open(str(path)) as file:
                 for frame in file.decode(video=0):

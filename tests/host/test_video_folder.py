@@ -9,11 +9,12 @@ import comfy.utils
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from semantic_video.harness.toy import write_toy_vae
 from semantic_video.harness.toy_nodes import ToyCLIP, ToyCLIPVision
 from semantic_video.training.video_encoding import Encoders, Shape
-from semantic_video.training.video_files import captioned_videos, read_start
+from semantic_video.training.video_files import captioned_videos, read_start, read_video
 from semantic_video.training.video_folder import VideoFolder
 
 SHAPE = Shape(48, 32, 5, 0.0)
@@ -64,6 +65,20 @@ def test_frames_are_taken_cropped_and_resampled(clips):
     torch.testing.assert_close(half, torch.arange(4) * 20.0 + 10, atol=4, rtol=0)
     double = read_start(path, 5, 32, 32, fps=16.0)[:, 16, 28, 0] * 255
     torch.testing.assert_close(double, torch.tensor([10.0, 20, 20, 30, 30]), atol=4, rtol=0)
+
+
+def test_whole_videos_and_evenly_taken_frames(clips, tmp_path):
+    levels = read_video(clips / "0.mp4")[:, 32, 90, 0] * 255
+    torch.testing.assert_close(levels, torch.arange(8) * 10.0 + 10, atol=4, rtol=0)
+    even = read_video(clips / "0.mp4", 3)[:, 32, 90, 0] * 255
+    torch.testing.assert_close(even, torch.tensor([10.0, 40, 80]), atol=4, rtol=0)
+    pictures = [Image.new("RGB", (16, 8), (40 * i, 0, 255)) for i in range(3)]
+    pictures[0].save(tmp_path / "x.webp", save_all=True, append_images=pictures[1:], lossless=True)
+    found = read_video(tmp_path / "x.webp") * 255
+    assert found.shape == (3, 8, 16, 3) and found[:, 0, 0, 0].tolist() == [0, 40, 80] and (found[..., 2] == 255).all()
+    (tmp_path / "y.mp4").write_bytes(b"no video")
+    with pytest.raises(ValueError, match="y.mp4: cannot be read as a video"):
+        read_video(tmp_path / "y.mp4")
 
 
 @pytest.mark.parametrize(
