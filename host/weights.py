@@ -224,5 +224,5 @@ def attach_weights(model, key: str, patcher):
     """A clone of MODEL that loads, offloads and clones `patcher` along with itself, beside those attached before."""
     model = model.clone()
     before = sum(other.partition("/")[0] == key for other in model.additional_models)
-    model.set_additional_models(f"{key}/{before + 1}", [patcher])
+    model.set_additional_models(f"{key}/{before + 1}" if before else key, [patcher])
     return model
