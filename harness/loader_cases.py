@@ -23,8 +23,8 @@ def memory(line: str) -> int | None:
 
 
 def judge(load: Callable[[Path], torch.nn.Module], path: Path, size: int | None = None) -> tuple[str, bool]:
-    """(what is wrong, "" where nothing is; whether the file was loaded). size: of this process before any case, so that
-    a peak is a peak of the cases."""
+    """(what is wrong, "" where nothing is; whether the file was loaded). size: of this process before any case, or its
+    peak so far, so that a peak is a peak of the cases."""
     start, loaded = time.monotonic(), False
     try:
         module, loaded = load(path), True

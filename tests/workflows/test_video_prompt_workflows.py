@@ -51,9 +51,9 @@ def test_save_expert(films):
     [
         (
             {"reference": SMALL["reference"] | {"reference_video": ["first", 0]}},
-            r"reference_video: 1 frame\(s\); a reference is a clip of at least 2",
+            r"reference_video: 1 frame\(s\); a reference is a video of at least 2",
         ),
-        ({"apply": {"model": ["expert", 0]}}, "expert: belongs to blocks 0, 2, this model has 2"),
+        ({"apply": {"model": ["expert", 0]}}, "SEMVID_VAP_EXPERT. mismatch input_type.MODEL"),
         (
             {"sampler": {"steps": 1, "positive": ["i2v", 0], "negative": ["i2v", 1]}},
             "no conditioning carries a reference video",
