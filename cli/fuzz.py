@@ -10,9 +10,7 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-from tqdm import tqdm
-
-from .hosts import find_hosts
+from .hosts import require_host
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "damaged.safetensors"
@@ -103,18 +101,21 @@ def case(subject: Subject, rng: Random, folder: Path, size: int | None = None) -
     return judge(subject.load, path, size)
 
 
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog="run.py fuzz", description=__doc__)
+    options.add_argument("--cases", type=int, default=9000, help="damaged files, shared among the loaders")
+    options.add_argument("--seed", type=int, default=0, help="of the damages")
+    return options
+
+
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="run.py fuzz", description=__doc__)
-    parser.add_argument("--cases", type=int, default=9000, help="damaged files, shared among the loaders")
-    parser.add_argument("--seed", type=int, default=0, help="of the damages")
-    options = parser.parse_args(arguments)
-    hosts = find_hosts(ROOT)
-    if not hosts:
-        print("No ComfyUI found: the loaders are its, so there is nothing to fuzz. Set COMFYUI_PATH to one.")
-        return 1
+    options = parser().parse_args(arguments)
+    host = require_host(ROOT)  # the loaders are its
+    from tqdm import tqdm
+
     from ..harness.stand_ins import start_host
 
-    start_host(hosts[0])
+    start_host(host)
     import comfy.utils
 
     from ..harness.loader_cases import memory

@@ -1,7 +1,7 @@
 """python run.py train ssg-adapter --clips FOLDER --backbone FILE --vae FILE --text-encoder FILE --clip FILE: an SSG
 Adapter for a model of one's own.
 
-What the node SSG Adapter Train does (training/ssg_trainer.py), with the files that its loaders would be given.
+What the node SSG Adapter Train does (training/ssg_adapter.py), with the files that its loaders would be given.
 """
 
 from dataclasses import dataclass, replace
@@ -14,11 +14,12 @@ import comfy.sd
 from ..host.clip_loading import load_clip
 from ..host.families import family_of, wan
 from ..mini.scores import load_vae
-from ..training.loop import Plan
-from ..training.ssg_adapter import blocks_of
-from ..training.ssg_trainer import PATIENCE, Settings, train_on_clips
+from ..training.plan import Plan, State
+from ..training.ssg_adapter import PATIENCE, Settings, train_on_videos
+from ..training.ssg_model import blocks_of
+from ..training.video_encoding import Encoders, Shape
 from ..training.video_files import captioned_videos
-from ..training.video_folder import Encoders, Shape, VideoFolder
+from ..training.video_folder import VideoFolder
 from .own_expert import load_text_encoder
 
 NAME = "ssg_adapter.safetensors"
@@ -26,7 +27,7 @@ NAME = "ssg_adapter.safetensors"
 
 @dataclass(frozen=True)
 class Files:
-    """What an adapter is made from. clip_vision: for backbones with an image branch; held_out: clips to validate on,
+    """What an adapter is made from. clip_vision: for backbones with an image branch; held_out: videos to validate on,
     None for a tenth of them."""
 
     backbone: Path
@@ -52,8 +53,8 @@ class Files:
 
 
 def share_of(files: Files) -> float:
-    """Share of the clips to validate on. ValueError, naming the flag, for a folder without clips and for more clips
-    than may be held out."""
+    """Share of the videos to validate on. ValueError, naming the flag, for a folder without videos and for more than
+    may be held out."""
     try:
         count = len(captioned_videos(files.clips))
     except ValueError as error:
@@ -62,7 +63,7 @@ def share_of(files: Files) -> float:
         return 0.1
     if not 0 <= files.held_out < count:
         raise ValueError(
-            f"--held-out {files.held_out}: {files.clips} has {count} clips, and one at least must be learnt from. "
+            f"--held-out {files.held_out}: {files.clips} has {count} videos, and one at least must be learnt from. "
             f"Give 0 to {count - 1}."
         )
     return files.held_out / count
@@ -107,17 +108,16 @@ def run(
         raise ValueError(f"--out {out}: holds {NAME} already. Name another folder, delete the file, or give --resume.")
     model = comfy.sd.load_diffusion_model(str(files.backbone))
     options = {"rank": rank, "blocks": blocks_of(model, blocks), "token_width": token_width, "spatial": spatial}
-    clips = VideoFolder(files.clips, files.shape, encoders_for(model, files), model, plan.cache / "clips")
+    videos = VideoFolder(files.clips, files.shape, encoders_for(model, files), model, plan.cache / "clips")
 
-    def said(state, facts: dict, losses: dict[str, float]) -> dict[str, str]:
+    def about(state: State, facts: dict, losses: dict[str, float]) -> dict[str, str]:
         held_out = {"validation": losses.pop("validation")} if "validation" in losses else {}
         return describe(state, held_out, backbone=files.backbone.name, **facts, **losses)
 
     plan = replace(plan, name=f"{plan.name}-own")
-    state = train_on_clips(
-        clips, target, plan, said, share, Settings(patience=PATIENCE, offload=files.offload), **options
-    )
-    best = (
-        {"validation": round(min(value for _, value in curve), 4)} if (curve := state.curves.get("validation")) else {}
-    )
-    return {"clips": len(clips.clips), "loss": round(state.curves["loss"][-1][1], 4)} | best
+    settings = Settings(patience=PATIENCE, offload=files.offload)
+    state = train_on_videos(videos, target, plan, about, share, settings, **options)
+    scores = {"clips": len(videos), "loss": round(state.loss, 4)}
+    if curve := state.curves.get("validation"):
+        scores["validation"] = round(min(value for _, value in curve), 4)
+    return scores

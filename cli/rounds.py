@@ -130,7 +130,7 @@ def run_all(rounds: list[Round], jobs: int, extra: list[str], root: Path) -> lis
     """Runs all, `jobs` at a time, longest first; prints how far they are, and the output of each when it is done."""
     waiting, running, results = longest_first(rounds), [], []
     begun = news = time.monotonic()
-    whole = estimate(rounds, jobs)
+    whole = "" if extra else f" of about {duration(estimate(rounds, jobs))}"
     with TemporaryDirectory() as base:
         try:
             while waiting or running:
@@ -146,7 +146,7 @@ def run_all(rounds: list[Round], jobs: int, extra: list[str], root: Path) -> lis
                 if running and time.monotonic() - news > NEWS:
                     news = time.monotonic()
                     far = ", ".join(f"{one.round.title} {one.progress()}" for one in running)
-                    print(f"  [{duration(news - begun)} of about {duration(whole)}] {far}", flush=True)
+                    print(f"  [{duration(news - begun)}{whole}] {far}", flush=True)
         finally:
             for one in running:
                 one.interrupt()

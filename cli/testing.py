@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
     jobs = max(1, min(options.jobs, len(rounds)))
     known = "as last time" if all(one.title in times for one in rounds) else "a guess: there is no last run to go by"
     print(
-        f"{len(rounds)} rounds of tests, {jobs} at a time; "
+        f"Rounds of tests: {len(rounds)}, {jobs} at a time; "
         + ("as long as what you chose takes" if extra else f"about {duration(estimate(rounds, jobs))} ({known})"),
         flush=True,
     )

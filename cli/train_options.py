@@ -49,13 +49,13 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--cache", type=Path, default=ROOT / ".cache" / "training", help="folder of checkpoints, latents and plots"
     )
-    options.add_argument("--batch", type=int, help="clips (or pictures) a step")
+    options.add_argument("--batch", type=int, help="videos (or pictures) a step")
     options.add_argument("--rate", type=float, help="highest learning rate")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument(
         "--held-out",
         type=int,
-        help=f"held-out scenes to score on (default: {HELD_OUT}), or clips to validate on (default: a tenth)",
+        help=f"held-out scenes to score on (default: {HELD_OUT}), or videos to validate on (default: a tenth)",
     )
     options.add_argument(
         "--scenes",
@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
         "--spatial", choices=("rope", "none"), help="whether what the image shows somewhere is looked for there"
     )
     own = options.add_argument_group(
-        "clips of your own",
+        "videos of your own",
         "instead of MiniWorld: video-prompt with --pairs, beside a Wan I2V of 36 input channels, or "
         "ssg-adapter with --clips, beside Wan or HunyuanVideo",
     )
@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument(
         "--clip",
         type=Path,
-        help="--clips: file that this pack's CLIP Loader takes; it finds the caption in a clip's first frame",
+        help="--clips: file that this pack's CLIP Loader takes; it finds the caption in a video's first frame",
     )
     own.add_argument(
         "--clip-vision",
@@ -120,13 +120,13 @@ def parser() -> argparse.ArgumentParser:
         nargs=2,
         default=[832, 480],
         metavar=("WIDTH", "HEIGHT"),
-        help="pairs are stretched to it, clips cropped",
+        help="pairs are stretched to it, videos of --clips cropped",
     )
     own.add_argument(
         "--length",
         type=int,
         default=49,
-        help="frames, 4 n + 1, evenly over each of a pair, or from the start of each clip",
+        help="frames, 4 n + 1, evenly over each of a pair, or from the start of each video of --clips",
     )
     own.add_argument(
         "--fps",
@@ -155,7 +155,7 @@ def own_files(chosen: argparse.Namespace):
     if not given:
         if alone := [name for name in (*OWN_NEEDS["clips"][1], "clip_vision") if getattr(chosen, name)]:
             raise ValueError(
-                f"{flag_of(alone[0])}: is for clips of your own; also give --pairs (video-prompt) or --clips "
+                f"{flag_of(alone[0])}: is for videos of your own; also give --pairs (video-prompt) or --clips "
                 "(ssg-adapter)."
             )
         return None
@@ -188,7 +188,7 @@ def expert_files(chosen: argparse.Namespace):
 
 
 def adapter_files(chosen: argparse.Namespace):
-    from ..training.video_folder import Shape
+    from ..training.video_encoding import Shape
     from .own_adapter import Files
 
     try:
@@ -229,10 +229,8 @@ def own_options(chosen: argparse.Namespace) -> dict:
 def main(arguments: list[str]) -> int:
     """Trains as the command line says; ComfyUI is on the path by then (cli/train.py)."""
     chosen = parser().parse_args(arguments)
-    import comfy.model_management
-
-    comfy.model_management.in_training = True  # hosts that fuse RoPE have no backward pass for it
-    from ..training.loop import Plan
+    from ..host.frozen_model import in_training
+    from ..training.plan import Plan
 
     own, given = own_files(chosen), own_options(chosen)
     module, minutes, batch, rate = (OWN if own else MODELS)[chosen.model]
@@ -271,7 +269,9 @@ def main(arguments: list[str]) -> int:
 
     chosen.out.mkdir(parents=True, exist_ok=True)
     chosen.cache.mkdir(parents=True, exist_ok=True)
-    scores = import_module(f"..{module}", __package__).run(plan, chosen.out, describe, *([own] if own else []), **given)
+    run = import_module(f"..{module}", __package__).run
+    with in_training():  # hosts that fuse RoPE have no backward pass for it
+        scores = run(plan, chosen.out, describe, *([own] if own else []), **given)
     print(json.dumps({chosen.model: scores}))
     return 0
 

@@ -12,7 +12,9 @@ MODELS = {
     "wan2.1_i2v_480p_14B_fp16.safetensors": "wan-i2v-clip",
     "wan2.2_i2v_high_noise_14B_fp8_scaled.safetensors": "wan-i2v",
     "wan2.2_i2v_low_noise_14B_fp8_scaled.safetensors": "wan-i2v",
+    "hunyuan_video_v2_replace_image_to_video_720p_bf16.safetensors": "hunyuan-t2v",
 }
+READERS = ("SemVidFocalGuidance", "SemVidAttentionMaps")  # nodes that read tokens
 
 
 def load_workflow(name: str) -> dict:
@@ -25,6 +27,8 @@ def on_toys(api: dict, **changes) -> dict:
     api = copy.deepcopy(api)
     training = [node["inputs"] for node in api.values() if node["class_type"] == "SemVidSSGAdapterTrain"]
     encoders = {value[0] for inputs in training for value in inputs.values() if isinstance(value, list)}
+    readers = [node["inputs"] for node in api.values() if node["class_type"] in READERS]
+    tokenizers = {inputs["clip"][0] for inputs in readers if "clip" in inputs}
     for node_id, node in list(api.items()):
         inputs = node["inputs"]
         match node["class_type"]:
@@ -36,6 +40,8 @@ def on_toys(api: dict, **changes) -> dict:
                 inputs["vae_name"] = "toy_vae.safetensors"
             case "CLIPLoader" | "CLIPVisionLoader" if node_id in encoders:
                 node["class_type"], node["inputs"] = f"Toy{node['class_type']}", {}
+            case "CLIPLoader" | "DualCLIPLoader" if node_id in tokenizers:
+                node["class_type"], node["inputs"] = "ToyCLIPLoader", {}
             case "CLIPLoader" | "DualCLIPLoader" | "CLIPVisionLoader":
                 del api[node_id]
             case "CLIPVisionEncode":
@@ -48,6 +54,8 @@ def on_toys(api: dict, **changes) -> dict:
                 inputs["clip_name"] = "mini_clip.safetensors"
             case "SemVidCLIPSpatialMask":
                 inputs["text"] = "a red square"  # words that MiniWorld's CLIP knows
+            case "TextEncodeHunyuanVideo_ImageToVideo":
+                node["class_type"], node["inputs"] = "ToyTextEncode", {"text": inputs["prompt"]}
             case "CLIPTextEncode":
                 node["class_type"], node["inputs"] = "ToyTextEncode", {"text": inputs["text"]}
     for node_id, inputs in changes.items():

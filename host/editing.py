@@ -8,7 +8,7 @@ own path.
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -16,39 +16,16 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .call import Call, Continue, Edit, UnknownRows
 from .families import family_of
 from .forward import RUN, Forward, Run, bind, read
-from .layout import Site, SiteKind
+from .layout import SiteKind
 from .schedule import ALWAYS, Interval
 
 EDITORS = "semantic_video_editors"
 OVERRIDE = "optimized_attention_override"
 
 
-@dataclass(frozen=True)
-class Call:
-    """One attention call, in one layout whatever the host used.
-
-    q: [batch, queries, heads, dim]; k, v: [batch, keys, heads, dim]; after RoPE.
-    before, after: queries in front of and behind the video grid (on joint attention `before` includes the text).
-    mask: None or additive / boolean [batch | 1, heads | 1, queries | 1, keys].
-    """
-
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    mask: Tensor | None
-    site: Site
-    forward: Forward
-    before: int
-    after: int
-
-    def replace(self, **changes) -> "Call":
-        return replace(self, **changes)
-
-
-Continue = Callable[[Call], Tensor]  # -> [batch, queries, heads * dim]
-Edit = Callable[[Call, Continue], Tensor]
 Splits = Literal["nothing", "queries", "windows"]
 INNERMOST: tuple[Splits, ...] = ("windows", "queries", "nothing")
 Inputs = Callable[[Forward], dict]  # -> arguments of the model's call to replace, by name
@@ -108,16 +85,22 @@ def edit_inputs(
     return _install(model, Editor(name, None, (), interval, check=check, inputs=inputs)) if active else model
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """An attention of our own, [batch, tokens, heads, dim] -> [batch, queries, heads * dim]: on the backend ComfyUI was
     started with, past all editors and overrides, which know the model's attentions only. With few keys Sage can give
     NaN, so the host is told to be exact, as it tells itself."""
-    return optimized_attention(*(x.flatten(2) for x in (q, k, v)), heads=q.shape[2], low_precision_attention=False)
+    return optimized_attention(
+        *(x.flatten(2) for x in (q, k, v)), heads=q.shape[2], mask=mask, low_precision_attention=False
+    )
 
 
 def _install(model, editor: Editor):
     model = model.clone()
-    for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, _around_run), (WrappersMP.DIFFUSION_MODEL, _around_call)):
+    for kind, wrapper in (
+        (WrappersMP.OUTER_SAMPLE, _around_run),
+        (WrappersMP.SAMPLER_SAMPLE, _around_sampler),
+        (WrappersMP.DIFFUSION_MODEL, _around_call),
+    ):
         if wrapper not in model.get_wrappers(kind, "semantic_video"):
             model.add_wrapper_with_key(kind, "semantic_video", wrapper)
     options = model.model_options["transformer_options"]
@@ -139,25 +122,32 @@ def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs)
                 raise ValueError(str(error) if named else f"{editor.name}: {error}") from None
     result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     for editor in {e.name: e for e in editors}.values():
-        if editor.name in run.fired:
-            continue
-        if not any(editor.interval.contains(sigma, run.model_sampling) for sigma in run.sigmas[:-1]):
-            logging.warning(
-                "[semantic-video] %s did nothing: %s leave out all steps of this run (sigma %.3f to %.3f). Widen them.",
-                editor.name,
-                "start, end and min_sigma" if editor.interval.min_sigma else "start and end",
-                run.sigmas[0],
-                run.sigmas[-1],
-            )
-        else:
-            logging.warning(
-                "[semantic-video] %s did nothing: no %s attention of the model came by. Another patch replaces its "
-                "blocks, their "
-                "attention or the model; remove that patch, or this one.",
-                editor.name,
-                " or ".join(editor.sites),
-            )
+        if editor.name not in run.fired:
+            logging.log(*_idle(editor, run))
     return result
+
+
+def _idle(editor: Editor, run: Run) -> tuple[int, str]:
+    """Level and text of what to say of an editor that has not acted."""
+    name, sigmas = f"[semantic-video] {editor.name}", run.sigmas
+    widgets = "start, end and min_sigma" if editor.interval.min_sigma else "start and end"
+    span = f"this run (sigma {sigmas[0]:.3f} to {sigmas[-1]:.3f})"
+    if any(editor.interval.contains(sigma, run.model_sampling) for sigma in sigmas[:-1]):
+        return logging.WARNING, (
+            f"{name} did nothing: no {' or '.join(editor.sites)} attention of the model came by. Another patch "
+            "replaces its blocks, their attention or the model; remove that patch, or this one."
+        )
+    if editor.interval.in_another_part(sigmas, run.model_sampling):
+        return logging.INFO, (
+            f"{name}: {span} is a part of the schedule that {widgets} leave out; it acts in the other part."
+        )
+    return logging.WARNING, f"{name} did nothing: {widgets} leave out all steps of {span}. Widen them."
+
+
+def _around_sampler(executor, guider, sigmas, extra_args, *args, **kwargs):
+    if run := extra_args["model_options"]["transformer_options"].get(RUN):
+        run.prepared(guider)
+    return executor(guider, sigmas, extra_args, *args, **kwargs)
 
 
 def _around_call(executor, *args, **kwargs):
@@ -190,6 +180,7 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
             "skip_reshape", False
         )  # [batch, heads, tokens, dim] rather than [batch, tokens, heads * dim]
         token_axis = 2 if by_head else 1
+        last = forward.previous
         site = forward.site(kwargs.get("transformer_options", {}), q.shape[token_axis], k.shape[token_axis])
         if site is None or site.kind not in sites:
             return attention(q, k, v, heads, **kwargs)
@@ -212,14 +203,21 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
         for editor in editors:
             if site.kind in editor.sites:
                 forward.run.fired.add(editor.name)
-                proceed = partial(editor.edit, proceed=proceed)
-        layout = forward.layout
-        out = proceed(
-            Call(q, k, v, mask, site, forward, before=q.shape[1] - layout.tokens + layout.before, after=layout.after)
-        )
+                proceed = partial(_edited, editor, proceed=proceed)
+        before = q.shape[1] - forward.layout.tokens + forward.layout.before
+        whole = len(q) == len(forward.rows) and site != last
+        batch = tuple(range(len(q))) if whole else None
+        out = proceed(Call(q, k, v, mask, site, forward, before, forward.layout.after, batch))
         return out.unflatten(2, (heads, -1)).transpose(1, 2) if by_head_out else out
 
     return override
+
+
+def _edited(editor: Editor, call: Call, proceed: Continue) -> Tensor:
+    try:
+        return editor.edit(call, proceed)
+    except UnknownRows as error:
+        raise RuntimeError(f"{editor.name}: {error}") from None
 
 
 def _four_axes(mask: Tensor | None) -> Tensor | None:

@@ -7,15 +7,18 @@ it, so nothing leaks between steps, conditionings, prompts or requests.
 
 import inspect
 import logging
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from types import ModuleType
+from typing import Any
+from uuid import UUID, uuid4
 
+import comfy.samplers
 import torch
 from torch import nn
 
-from .families import FAMILIES, host_class
-from .layout import Layout, Site
+from .families import FAMILIES, Family, host_class
+from .layout import Crop, Layout, Site
 from .schedule import ALWAYS, EPSILON, Interval
 
 RUN = "semantic_video_run"
@@ -27,8 +30,11 @@ class Run:
 
     total_frames: latent frames of the whole video; frames: those that one model call sees (a context window, where the
     host cuts the video into such). conds: names of what conditionings carry beside their text, for the model or for the
-    host to make its inputs of. A model called outside a sampler has a Run that knows nothing: editors of the whole
-    schedule act, others do not.
+    host to make its inputs of. names: which of the guider's conditionings ("positive", "negative", "middle", ...) a
+    uuid belongs to; areas: the part of the latent it is restricted to, lengths and then offsets of (frames, height,
+    width). size: (frames, height, width) of the whole latent. patchers: the MODELs that run, one a device.
+    texts: the raw text features of all conditionings but the negative ones.
+    A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
     """
 
     model_sampling: object = None
@@ -36,13 +42,18 @@ class Run:
     total_frames: int = 0
     frames: int = 0
     conds: set[str] = field(default_factory=set)
+    names: dict[UUID, str] = field(default_factory=dict)
+    size: tuple[int, int, int] | None = None
+    areas: dict[UUID, list[int]] = field(default_factory=dict)
+    patchers: list = field(default_factory=list)
+    texts: list[torch.Tensor] = field(default_factory=list)
     fired: set[str] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
 
-    def say_once(self, message: str) -> None:
+    def say_once(self, message: str, level: int = logging.INFO) -> None:
         if message not in self.said:
             self.said.add(message)
-            logging.info("[semantic-video] %s", message)
+            logging.log(level, "[semantic-video] %s", message)
 
     @classmethod
     def of(cls, guider, noise: torch.Tensor, sigmas: torch.Tensor) -> "Run":
@@ -61,7 +72,37 @@ class Run:
             for entry in entries or ()
             for name in (*entry, *entry.get("model_conds", {}))
         }
-        return cls(guider.model_patcher.get_model_object("model_sampling"), sigmas.tolist(), total, frames, conds)
+        names = {entry.get("uuid"): name for name, entries in guider.conds.items() for entry in entries or ()}
+        texts = [
+            entry["cross_attn"]
+            for name, entries in guider.conds.items()
+            if "negative" not in name
+            for entry in entries or ()
+            if entry.get("cross_attn") is not None
+        ]
+        return cls(
+            model_sampling=guider.model_patcher.get_model_object("model_sampling"),
+            sigmas=sigmas.tolist(),
+            total_frames=total,
+            frames=frames,
+            conds=conds,
+            names=names,
+            size=tuple(noise.shape[2:]),
+            texts=texts,
+        )
+
+    def prepared(self, guider) -> None:
+        """Called once the host has made its model inputs. For every area in one conditioning it adds a copy to the
+        others, under the uuid of the original: each such copy gets a uuid of its own, so that a uuid has one name."""
+        main = guider.model_patcher
+        self.patchers = [main, *main.get_additional_models_with_key("multigpu")]
+        for name, entries in guider.conds.items():
+            for entry in entries or ():
+                if self.names.get(entry.get("uuid")) != name:
+                    entry["uuid"] = uuid4()
+                    self.names[entry["uuid"]] = name
+                if "area" in entry:
+                    self.areas[entry["uuid"]] = comfy.samplers.add_area_dims(list(entry["area"]), 3)
 
 
 @dataclass(eq=False)
@@ -69,19 +110,77 @@ class Forward:
     """One call of the diffusion model.
 
     arguments: the call's, by name; options among them as they were before any editor.
-    rows: for each batch row 0 (positive) or 1 (negative), whatever order and grouping the host chose.
-    state: what a technique keeps from block to block of this call, under its name.
+    state: what a technique keeps from block to block of this call; see `once`.
     """
 
     module: nn.Module
-    family: ModuleType
+    family: Family
     layout: Layout
     arguments: dict
     options: dict
     run: Run
-    rows: tuple[int, ...]
     state: dict = field(default_factory=dict)
     previous: Site | None = None  # the attention seen last
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` returns, made once in this call of the model and kept under `key`, which starts with the
+        technique's name."""
+        if key not in self.state:
+            self.state[key] = make()
+        return self.state[key]
+
+    @cached_property
+    def rows(self) -> tuple[int, ...]:
+        """For each batch row 0 (conditional) or 1 (negative), whatever order and grouping the host chose.
+
+        A row is negative if its conditioning is one that the guider calls so ("negative", Perp-Neg's
+        "empty_negative_prompt"); "middle" of the Dual CFG Guider is conditional (our choice). Without a guider, what
+        the host numbers 0 is conditional.
+        """
+        chunks = self.options.get("cond_or_uncond") or [0]
+        uuids = self.options.get("uuids") or [None] * len(chunks)
+        kinds = [self._kind(uuid, chunk) for uuid, chunk in zip(uuids, chunks)]
+        each = self.arguments["x"].shape[0] // len(chunks)
+        return tuple(kind for kind in kinds for _ in range(each))
+
+    @cached_property
+    def crops(self) -> tuple[Crop, ...]:
+        """For each batch row the part of the video that it shows."""
+        chunks = self.options.get("cond_or_uncond") or [0]
+        uuids = self.options.get("uuids") or [None] * len(chunks)
+        each = self.arguments["x"].shape[0] // len(chunks)
+        return tuple(crop for crop in map(self._crop, uuids) for _ in range(each))
+
+    def _crop(self, uuid: UUID | None) -> Crop:
+        seen = tuple(self.arguments["x"].shape[-3:])
+        axes = [range(length) for length in self.run.size or seen]
+        window = self.options.get("context_window")
+        if window is not None and window.dim in (2, 3, 4):
+            anchor = getattr(window, "causal_anchor_index", None)
+            front = (anchor,) if anchor is not None and anchor >= 0 else ()
+            axes[window.dim - 2] = (*front, *window.index_list)
+        if area := self.run.areas.get(uuid):  # the host takes it of the window
+            axes = [axis[start : start + length] for axis, length, start in zip(axes, area, area[len(area) // 2 :])]
+        if tuple(map(len, axes)) != seen:
+            self.run.say_once(
+                f"another patch shows the model {seen} of the latent's {self.run.size} (frames, height, width); which "
+                "part is not known, so masks, places and frame numbers are those of a video of that size.",
+                logging.WARNING,
+            )
+            return Crop(tuple(range(seen[0])), 0, 0, *seen[1:], seen[1:])
+        frames, rows, columns = axes
+        return Crop(tuple(frames), rows[0], columns[0], *seen[1:], (self.run.size or seen)[1:])
+
+    def weights(self, patcher) -> nn.Module:
+        """The module of `patcher`, extra weights attached to the MODEL; on another device the copy that came along with
+        the MODEL that runs there."""
+        owner = next((p for p in self.run.patchers if p.model.diffusion_model is self.module), None)
+        copies = owner.get_additional_models() if owner else ()
+        return next((c.model for c in copies if c.clone_base_uuid == patcher.clone_base_uuid), patcher.model)
+
+    def _kind(self, uuid: UUID | None, chunk: int) -> int:
+        name = self.run.names.get(uuid) if uuid else None
+        return int(chunk != 0) if name is None else int("negative" in name)
 
     @cached_property
     def sigma(self) -> float:
@@ -100,14 +199,12 @@ class Forward:
 
     @cached_property
     def frames(self) -> tuple[int, ...]:
-        """Index in the whole clip of each latent frame of the grid. A context window may carry one earlier frame in
-        front."""
-        window = self.options.get("context_window")
-        if window is None or window.dim != 2:
-            return tuple(range(self.layout.frames))
-        anchor = getattr(window, "causal_anchor_index", None)
-        front = (anchor,) if anchor is not None and anchor >= 0 else ()
-        return (*front, *window.index_list)
+        """Index in the whole video of each latent frame of the grid. A context window may carry one earlier frame in
+        front. Rows of different frames have no common answer: see `Call.crop`."""
+        frames = {crop.frames for crop in self.crops}
+        if len(frames) > 1:
+            raise RuntimeError(f"the batch's rows show different frames of the video, {sorted(frames)}; use Call.crop.")
+        return frames.pop()
 
     def site(self, options: dict, queries: int, keys: int) -> Site | None:
         """The attention with so many queries and keys; None where it is none that the family knows."""
@@ -138,9 +235,5 @@ def read(executor, bound: inspect.BoundArguments) -> Forward | None:
         return None
     arguments = {**bound.arguments, **bound.arguments.get("kwargs", {})}
     options = arguments["transformer_options"]
-    chunks = options.get("cond_or_uncond") or [0]
-    each = arguments["x"].shape[0] // len(chunks)
-    rows = tuple(chunk for chunk in chunks for _ in range(each))
-    return Forward(
-        module, family, family.layout(module, arguments), arguments, options, options.get(RUN) or Run(), rows
-    )
+    layout = family.layout(module, arguments)
+    return Forward(module, family, layout, arguments, options, options.get(RUN) or Run())

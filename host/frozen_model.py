@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import comfy.clip_vision
 import comfy.model_management
 import comfy.samplers
 import torch
@@ -14,11 +15,13 @@ LEAST_SIGMA = 1e-3  # below it, rounding is larger than what is learnt
 
 
 @contextmanager
-def differentiable() -> Iterator[None]:
-    """Out of the inference mode that nodes run in, on the host's paths that have a backward pass."""
-    before, comfy.model_management.in_training = comfy.model_management.in_training, True
+def in_training(wanted: bool = True) -> Iterator[None]:
+    """Within it, gradients can flow: out of the inference mode that nodes run in, on those of the host's paths that
+    have a backward pass. wanted False: the sampler's paths, in inference mode, also inside a training. Afterwards all
+    is as before."""
+    before, comfy.model_management.in_training = comfy.model_management.in_training, wanted
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(not wanted), torch.set_grad_enabled(wanted):
             yield
     finally:
         comfy.model_management.in_training = before
@@ -27,7 +30,7 @@ def differentiable() -> Iterator[None]:
 def own_copy(model):
     """A clone of MODEL whose weights can be part of a graph. Tensors that the host made in inference mode cannot; as in
     its own LoRA training, they are read again from the file, or where the host does not know the file, wrapped anew
-    around the same memory. Call within `differentiable`."""
+    around the same memory. Call within `in_training`."""
     if not any(parameter.is_inference() for parameter in model.model.parameters()):
         return model.clone()
     if getattr(model, "cached_patcher_init", None) is not None:
@@ -99,20 +102,29 @@ def copied(x):
     return x.clone() if isinstance(x, Tensor) else x
 
 
-def conds_of(model, noise: Tensor, text: Tensor, extra: dict | None = None) -> dict:
-    """What the model takes beside the latent, as the host makes it of a conditioning: text [batch, tokens, width] and
-    what came with it."""
-    device = model.load_device
-    found = model.model.extra_conds(
-        noise=noise,
+def model_conds(model, latent: Tensor, text: Tensor, extra: dict | None = None) -> dict:
+    """What the model takes beside `latent` [batch, ...], as a sampler makes it of a conditioning: text [batch, tokens,
+    width] and the `extra` that came with it, "model_conds" of nodes among it."""
+    device, extra = model.load_device, dict(extra or {})
+    attached = extra.pop("model_conds", {})
+    made = model.model.extra_conds(
+        noise=latent,
         device=device,
         cross_attn=text,
-        width=noise.shape[-1] * 8,
-        height=noise.shape[-2] * 8,
+        width=latent.shape[-1] * 8,
+        height=latent.shape[-2] * 8,
         prompt_type="positive",
-        **(extra or {}),
+        **extra,
     )
-    return {name: cond.process_cond(batch_size=len(noise), area=None, device=device) for name, cond in found.items()}
+    conds = attached | made
+    return {name: cond.process_cond(batch_size=len(latent), area=None, device=device) for name, cond in conds.items()}
+
+
+def vision_output(penultimate: Tensor) -> comfy.clip_vision.Output:
+    """CLIP features [1, tokens, width] as the host's CLIP Vision Encode gives them."""
+    output = comfy.clip_vision.Output()
+    output["penultimate_hidden_states"] = penultimate
+    return output
 
 
 def batch_groups(conds: list[dict]) -> list[list[int]]:

@@ -1,17 +1,29 @@
-"""ComfyUI's memory estimates, told about tokens they cannot see."""
+"""ComfyUI's memory: estimates told about tokens they cannot see, and tensors kept from block to block."""
 
+from contextlib import AbstractContextManager, nullcontext
+
+import comfy.model_prefetch
 from comfy.patcher_extension import WrappersMP
 
 
+def outlives_block() -> AbstractContextManager:
+    """Around allocations that a later block still reads: newer hosts replay a block's allocations, so that what it left
+    would be overwritten by the next."""
+    return getattr(comfy.model_prefetch, "pause_malloc_graph", nullcontext)()
+
+
 def count_cond(model, name: str):
-    """A clone of MODEL whose estimates count the latent that conditioning carries as model cond `name`, as if the clip
-    were so much longer.
+    """A clone of MODEL whose estimates count the latent that conditioning carries as model cond `name`, as if the video
+    were so much longer; counted once, however often this is called.
 
     Both estimates: for loading (how much of the weights may stay on the device) and for batching positive with
     negative.
     """
     model = model.clone()
-    model.add_object_patch("memory_usage_factor_conds", (*model.get_model_object("memory_usage_factor_conds"), name))
+    counted = model.get_model_object("memory_usage_factor_conds")
+    if name in counted:
+        return model
+    model.add_object_patch("memory_usage_factor_conds", (*counted, name))
 
     def longer(executor, patcher, noise_shape, conds, *args, **kwargs):
         latents = [

@@ -7,6 +7,8 @@ import torch
 from comfy.ldm.wan.vae import WanVAE
 from torch import Tensor
 
+from .start_image import given_mask, padded_start
+
 
 def encode_reference(vae, frames: Tensor, width: int, height: int) -> Tensor:
     """[1, 36, latent frames, height / 8, width / 8]: 16 channels of the clip, 4 of mask (1 on the first frame), 16 of
@@ -22,13 +24,9 @@ def encode_reference(vae, frames: Tensor, width: int, height: int) -> Tensor:
     frames = comfy.utils.common_upscale(frames[..., :3].movedim(-1, 1), width, height, "lanczos", "disabled").movedim(
         1, -1
     )
-    first = torch.full_like(frames, 0.5)
-    first[:1] = frames[:1]
     process_in = comfy.latent_formats.Wan21().process_in
-    clip, condition = process_in(vae.encode(frames)), process_in(vae.encode(first))
-    mask = torch.zeros_like(clip[:, :4])
-    mask[:, :, 0] = 1.0
-    return torch.cat((clip, mask, condition), dim=1)
+    clip, condition = process_in(vae.encode(frames)), process_in(vae.encode(padded_start(frames)))
+    return torch.cat((clip, given_mask(clip), condition), dim=1)
 
 
 def carrying(conditioning: list, latents: dict[str, Tensor], tensors: dict[str, Tensor]) -> list:

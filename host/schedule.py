@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import inf
 
 EPSILON = 1e-5  # of sigma: schedules and percent_to_sigma round differently
+WHOLE = 0.98  # of the highest sigma: where a run of the whole schedule starts at the latest (our choice)
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class Interval:
     def contains(self, sigma: float, model_sampling) -> bool:
         high, low = self.sigmas(model_sampling)
         return low < sigma <= high and self.start < self.end
+
+    def in_another_part(self, sigmas: list[float], model_sampling) -> bool:
+        """Whether `sigmas`, of a run over a part of the schedule (an expert of Wan 2.2, denoise below 1), leave out all
+        of this interval."""
+        high, low = self.sigmas(model_sampling)
+        starts_late = sigmas[0] < WHOLE * float(model_sampling.sigma_max)
+        before, after = low >= sigmas[0] and starts_late, high <= sigmas[-1] and sigmas[-1] > 0
+        return self.start < self.end and (before or after)
 
 
 ALWAYS = Interval()

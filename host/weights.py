@@ -221,7 +221,8 @@ def load_weights(
 
 
 def attach_weights(model, key: str, patcher):
-    """A clone of MODEL that loads, offloads and clones `patcher` along with itself."""
+    """A clone of MODEL that loads, offloads and clones `patcher` along with itself, beside those attached before."""
     model = model.clone()
-    model.set_additional_models(key, [patcher])
+    before = sum(other.partition("/")[0] == key for other in model.additional_models)
+    model.set_additional_models(f"{key}/{before + 1}", [patcher])
     return model

@@ -4,16 +4,22 @@ import torch
 from torch import Tensor
 
 
-def patch_centres(cells: int, extent: int) -> Tensor:
+def patch_centres(cells: int, extent: float) -> Tensor:
     """Centres of `cells` cells that divide an axis of `extent` unit cells, whose own centres are 0, 1, ..., extent -
     1."""
     return (torch.arange(cells, dtype=torch.float64) + 0.5) * (extent / cells) - 0.5
 
 
-def rope_freqs(grid: tuple[int, int], extent: tuple[int, int], axes: tuple[int, int, int], theta: float) -> Tensor:
+def rope_freqs(
+    grid: tuple[int, int],
+    extent: tuple[float, float],
+    axes: tuple[int, int, int],
+    theta: float,
+    origin: tuple[float, float] = (0.0, 0.0),
+) -> Tensor:
     """RoPE of the cells of `grid`, spread over `extent`: unit complex numbers [rows * columns, dim / 2], one per pair
-    of channels; all at time 0."""
-    rows, columns = (patch_centres(*lengths) for lengths in zip(grid, extent))
+    of channels; all at time 0. origin: where on the axes the extent begins."""
+    rows, columns = (patch_centres(*lengths) + start for *lengths, start in zip(grid, extent, origin))
     time, height, width = ((1.0 / theta) ** (torch.arange(0, n, 2, dtype=torch.float64) / n) for n in axes)
     shape = (len(rows), len(columns), -1)
     angles = torch.cat(

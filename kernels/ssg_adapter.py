@@ -46,6 +46,16 @@ class Prompt:
     queries: Tensor | None
 
 
+@dataclass(frozen=True)
+class View:
+    """Where in the picture a cropped latent lies, in tokens: its first row and column, and the picture's size."""
+
+    top: float
+    left: float
+    height: float
+    width: float
+
+
 class Branch(nn.Module):
     """K', V' and gate of one block."""
 
@@ -105,9 +115,9 @@ class SSGAdapter(nn.Module):
         """e: [batch, n, clip_width] -> [batch, n, token_width]."""
         return self.projector(features)
 
-    def prompt(self, features: Tensor, height: int, width: int) -> Prompt:
+    def prompt(self, features: Tensor, height: int, width: int, view: View | None = None) -> Prompt:
         """features: [batch, patches or 1 + patches, clip_width], as `check` takes them; height, width: of the latent in
-        tokens.
+        tokens; view: what part of the picture the latent is, the whole by default.
 
         Wan's text queries have no RoPE: they get one, in units of CLIP's patches, so any latent size fits. Hunyuan's
         have theirs: K' gets the same, in units of the latent's tokens, at time 0 (as its text tokens, but for height
@@ -116,10 +126,19 @@ class SSGAdapter(nn.Module):
         spec, tokens = self.spec, self.tokens(features)
         if spec.spatial == "none":
             return Prompt(tokens, None, None)
-        extent = spec.grid if spec.family == "wan" else (height, width)
-        keys = rope_freqs(spec.grid, extent, spec.axes, THETA[spec.family])
-        keys = torch.cat([keys.new_ones(features.shape[1] - len(keys), keys.shape[1]), keys])  # the class token
-        queries = rope_freqs((height, width), extent, spec.axes, THETA[spec.family]) if spec.family == "wan" else None
+        view, theta = view or View(0, 0, height, width), THETA[spec.family]
+        queries = None
+        if spec.family == "wan":
+            keys, corner = rope_freqs(spec.grid, spec.grid, spec.axes, theta), (0.0, 0.0)
+            per_token = spec.grid[0] / view.height, spec.grid[1] / view.width
+            extent = height * per_token[0], width * per_token[1]
+            origin = view.top * per_token[0], view.left * per_token[1]
+            queries = rope_freqs((height, width), extent, spec.axes, theta, origin)
+        else:
+            corner = -view.top, -view.left
+            keys = rope_freqs(spec.grid, (view.height, view.width), spec.axes, theta, corner)
+        class_token = rope_freqs((1, 1), (1, 1), spec.axes, theta, corner)[: features.shape[1] - len(keys)]
+        keys = torch.cat([class_token, keys])
         kind = torch.complex128 if tokens.dtype == torch.float64 else torch.complex64
         return Prompt(
             tokens, *(freqs.to(kind).to(tokens.device) if freqs is not None else None for freqs in (keys, queries))
@@ -159,6 +178,13 @@ def token_weights(mask: Tensor, height: int, width: int) -> Tensor:
     return (
         F.interpolate(mask[:, None].float().clamp(0, 1), size=(height, width), mode="area").flatten(2).transpose(1, 2)
     )
+
+
+def crop_mask(mask: Tensor, video: tuple[int, int], top: int, left: int, height: int, width: int) -> Tensor:
+    """The part of masks [n, any height, any width] over a latent of size `video` that a crop of it shows, [n, height,
+    width], one weight per cell."""
+    cells = F.interpolate(mask[:, None].float().clamp(0, 1), size=video, mode="area")[:, 0]
+    return cells[:, top : top + height, left : left + width]
 
 
 def blend(features: Tensor, prompted: Tensor, strength: float) -> Tensor:

@@ -8,16 +8,38 @@ arXiv 2510.20888, section 3; public code of the Wan version. The expert that mak
 model of a few blocks without a head.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 TEXT, IMAGE, LATENT = "vap_text", "vap_image", "vap_latent"  # names under which conditioning carries the reference
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 Selection = Literal["even", "first"]
 
 
 FPS, MOST = 16, 2**31  # Wan's frames per second; frames that a slow video is thought to be resampled to
+
+
+def joint_attention(
+    q: Tensor, k: Tensor, v: Tensor, ref_q: Tensor | None, ref_k: Tensor, ref_v: Tensor, attend: Attend
+) -> tuple[Tensor, Tensor | None]:
+    """The formula above: what the target's queries see and what the reference's see, [batch, queries, width] each.
+
+    q, k, v: of the target, [batch, tokens, heads, dim]; ref_q, ref_k, ref_v: of the reference, ref_q None in the last
+    block, behind which nothing asks for it. attend: softmax(q k^T / sqrt(d)) v -> [batch, queries, width].
+    """
+    k, v = torch.cat((k, ref_k), dim=1), torch.cat((v, ref_v), dim=1)
+    if ref_q is None:
+        return attend(q, k, v), None
+    return attend(torch.cat((q, ref_q), dim=1), k, v).split((q.shape[1], ref_q.shape[1]), dim=1)
+
+
+def frames_in_step(frames: Iterable[int], total_frames: int, reference_frames: int) -> list[int]:
+    """Frames of the reference that run in step with `frames` of a video of `total_frames`, each once (our choice)."""
+    last = reference_frames - 1
+    return sorted({min(frame * reference_frames // total_frames, last) for frame in frames})
 
 
 def select_frames(frames: Tensor, count: int, selection: Selection, fps: float = 0.0) -> Tensor:

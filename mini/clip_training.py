@@ -24,7 +24,8 @@ from ..host.weights import save_weights
 from ..miniworld.caption import caption, phrase, words
 from ..miniworld.render import render
 from ..miniworld.scene import COLOURS, DIAGONALS, MOTIONS, SHAPES, Scene, ThingFacts, facts_of
-from ..training.loop import Plan, State, random_at, train
+from ..training.loop import train
+from ..training.plan import Plan, State, random_at
 from .clip import CONFIG, TEXT_TOKENS, build, image_features, preprocess, token_features, tokenize, vocabulary_of
 from .data import draw_scenes
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..host.start_image import padded_start
 from ..miniworld.render import Clips, render
 from ..miniworld.scene import NOMINAL_FRAMES, Scene, sample_scene
 
@@ -51,7 +52,7 @@ def video_batch(
     frames_ = frames_.clone()
     for i in range(count):
         if rng.random() < padded:
-            frames_[i, :, 1:] = 0.5
+            frames_[i] = padded_start(frames_[i], time=1)
     near, inner = (sign * F.max_pool3d(sign * masks, (1, 3, 3), 1, (0, 1, 1)) for sign in (1, -1))
     return VideoBatch(
         (frames_ * 2 - 1).contiguous(memory_format=torch.channels_last_3d),
@@ -60,7 +61,7 @@ def video_batch(
 
 
 def _corner(rng: Random, clips: Clips, i: int, frame: int, side: int) -> tuple[int, int]:
-    """Top and left of a crop that shows part of a random object of clip i."""
+    """Top and left of a crop that shows part of a random object of video i."""
     seen = [k for k in range(clips.radius.shape[1]) if clips.radius[i, k, frame] > 0]
     x, y = clips.centres[i, rng.choice(seen), frame].tolist()
     return tuple(min(max(round(v * 64 - side / 2 + rng.uniform(-0.3, 0.3) * side), 0), 64 - side) for v in (y, x))

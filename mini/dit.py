@@ -1,17 +1,13 @@
 """Mini T2V and I2V: the host's WanModel at width 160, nine and six blocks deep, trained by flow matching on cached
 latents of rendered scenes.
 
-    x_s  = (1 - s) x0 + s eps
-    s    = shift u / (1 + (shift - 1) u), u uniform, shift 8; for 3 of 4 videos instead sigmoid(1.7 + normal)
-    loss = mean(w |f(x_s, 1000 s, text) - (eps - x0)|^2)
-    w    = 1 + 3 clamp((0.95 - s) / 0.25, 0, 1) where an object is, else 1
+    loss = mean(w |f(x_s, 1000 s, text) - (eps - x0)|^2)        x_s, w: kernels/flow_matching.py
+    s    = sigmoid(1.7 + normal) for 3 of 4 videos, the band in which places and shapes are decided (our choice);
+           else s(u) of shift 8, as the host's sampler visits it
 
-The former s is what the host's sampler visits, the latter the band in which places and shapes are decided.
-
-Objects count more as the noise goes: in pure noise, where nobody can know their place, a weight that knows it would
-teach to paint them everywhere. Most captions of two objects say where they are, true or not as chance has it
-(`caption_for`): the model knows such sentences but does not follow them, the complaint of users that spatial techniques
-shall answer.
+What is trained is the bare module, not a MODEL, so noise levels and prediction are not asked of the host. Most captions
+of two objects say where they are, true or drawn at random (`caption_for`): the model knows such sentences but does not
+follow them, the complaint of users that spatial techniques shall answer.
 
 The I2V model (Wan 2.2 style: 36 input channels, no CLIP branch) gets [x_s, 4 x mask, image latents] and starts from six
 blocks of the T2V with zeros for the new channels. mask: 1 where the frame is given; image latents: of the first frame
@@ -31,11 +27,13 @@ from comfy.ldm.wan.model import WanModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..host.start_image import given_mask
 from ..host.weights import require_fit, save_weights
+from ..kernels.flow_matching import noised, shifted, stratified, velocity_error, weighted_losses
 from ..miniworld.caption import caption
 from ..miniworld.scene import RELATIONS, Scene
-from ..training.flow_matching import losses_of, shifted
-from ..training.loop import Plan, State, random_at, train
+from ..training.loop import train
+from ..training.plan import Plan, State, random_at
 from . import clip as mini_clip
 from . import vae as mini_vae
 from .latents import Latents, fill, folder_of
@@ -46,7 +44,8 @@ CONFIG = dict(
 )
 LAYERS = {"T2V": 9, "I2V": 6}
 BLOCK_OUTPUTS = ("self_attn.o.", "cross_attn.o.", "ffn.2.")
-BAND, BAND_SHARE = 1.7, 0.75
+BAND, BAND_SHARE = 1.7, 0.75  # centre, in log s / (1 - s), and share of a batch
+SHIFT = 8.0  # the host's for Wan
 CAPTION_DROPOUT = 0.1
 UNSAID = 0.2  # chance that a caption leaves out a size or the background
 RELATION_SAID = 0.8  # chance that one of two objects names a relation
@@ -117,10 +116,9 @@ def from_t2v(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def noise_levels(count: int, generator: torch.Generator) -> Tensor:
     """[count] noise levels, 0..1: the band's first, then the sampler's."""
     inside = round(BAND_SHARE * count)
-    band, whole = (
-        (torch.arange(n) + torch.rand(n, generator=generator)) / n for n in (inside, count - inside)
-    )  # stratified
-    return torch.cat(((BAND + torch.special.ndtri(band.clamp(1e-4, 1 - 1e-4))).sigmoid(), shifted(whole)))
+    band, whole = (stratified(n, generator) for n in (inside, count - inside))
+    normal = torch.special.ndtri(band.clamp(1e-4, 1 - 1e-4))
+    return torch.cat(((BAND + normal).sigmoid(), shifted(whole, SHIFT)))
 
 
 def caption_for(scene: Scene, rng: Random) -> str:
@@ -153,9 +151,7 @@ def compiled(model: WanModel, wanted: bool):
 
 def image_channels(image: Tensor) -> Tensor:
     """[batch, 4 + 16, time, height, width] of image latents: the mask of given frames, then the latents."""
-    mask = torch.zeros_like(image[:, :4])
-    mask[:, :, 0] = 1
-    return torch.cat((mask, image), 1)
+    return torch.cat((given_mask(image), image), 1)
 
 
 def captions_heard(captions: list[str], rng: Random, hearing: Hearing) -> list[str]:
@@ -184,14 +180,13 @@ def make_loss(model: WanModel, clip, latents: Latents, plan: Plan, hearing: Hear
         generator = torch.Generator().manual_seed(rng.getrandbits(60))
         x0 = batch["latents"]
         noise = torch.randn(x0.shape, generator=generator)
-        s = noise_levels(plan.batch, generator).view(-1, 1, 1, 1, 1)
-        x = torch.lerp(x0, noise, s)
+        s = noise_levels(plan.batch, generator)
+        x = noised(x0, noise, s)
         if "image" in batch:
             x = torch.cat((x, image_channels(batch["image"])), 1)
         with torch.autocast("cpu", torch.bfloat16):
-            velocity = model(x, s.flatten() * 1000, text)
-        error = (velocity.float() - (noise - x0)).square().mean(1, keepdim=True)
-        return losses_of(error, s, batch["cover"])
+            velocity = model(x, s * 1000, text)
+        return weighted_losses(velocity_error(velocity, x0, noise), s, batch["cover"])
 
     return loss_of
 

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ..host.weights import save_weights
+from ..host.start_image import padded_start
+from ..host.weights import save_weights, weights_digest
 from ..miniworld.render import render
 from ..miniworld.scene import Scene, sample_scene
 from .vae import quick_norms
@@ -49,13 +50,6 @@ def decode(vae, latents: Tensor) -> Tensor:
         return (vae.decode(Wan21().process_out(latents)).float().clamp(-1, 1).movedim(1, -1) + 1) / 2
 
 
-def padded_with_gray(video: Tensor) -> Tensor:
-    """The first frame, then gray: what the image-to-video node encodes for the image channels."""
-    out = torch.zeros_like(video)
-    out[:, :, :1] = video[:, :, :1]
-    return out
-
-
 def object_cover(masks: Tensor) -> Tensor:
     """Whether an object touches a latent pixel: masks [batch, objects, time, 64, 64] -> [batch, 1, latent time, 8, 8],
     0 or 1."""
@@ -65,11 +59,10 @@ def object_cover(masks: Tensor) -> Tensor:
 
 
 def folder_of(cache: Path, vae, seed: int) -> Path:
-    digest = hashlib.sha256(repr([scene_number(seed, i) for i in range(8)]).encode())
-    for key, value in sorted(vae.state_dict().items()):
-        if key.startswith(("encoder.", "conv1.")):
-            digest.update(value.half().numpy().tobytes())
-    return cache / f"latents-{digest.hexdigest()[:8]}-{seed}"
+    """Named after the encoder's weights, in the precision they ship in, and the first scenes."""
+    encoder = {key: x.half() for key, x in vae.state_dict().items() if key.startswith(("encoder.", "conv1."))}
+    about = f"{[scene_number(seed, i) for i in range(8)]} {weights_digest(encoder)}"
+    return cache / f"latents-{hashlib.sha256(about.encode()).hexdigest()[:8]}-{seed}"
 
 
 def fill(folder: Path, vae, seed: int, scenes: int, images: int = 0, batch: int = 16) -> None:
@@ -80,10 +73,10 @@ def fill(folder: Path, vae, seed: int, scenes: int, images: int = 0, batch: int 
     for kind, i in tqdm(missing, desc="latents", unit="shard", mininterval=5, disable=not missing):
         latents, cover = [], []
         for j in range(i * SHARD, (i + 1) * SHARD, batch):
-            clips = render([scene_number(seed, k) for k in range(j, j + batch)], FRAMES)
-            video = clips.frames.movedim(-1, 1) * 2 - 1
-            latents.append(encode(vae, video if kind == "clip" else padded_with_gray(video)).half())
-            cover.append(object_cover(clips.masks).to(torch.uint8))
+            shown = render([scene_number(seed, k) for k in range(j, j + batch)], FRAMES)
+            video = shown.frames.movedim(-1, 1) * 2 - 1
+            latents.append(encode(vae, video if kind == "clip" else padded_start(video, 0.0, time=2)).half())
+            cover.append(object_cover(shown.masks).to(torch.uint8))
         save_weights(
             {"latents": torch.cat(latents), "cover": torch.cat(cover)}, folder / f"{kind}-{i:04}.safetensors", {}
         )

@@ -3,12 +3,12 @@ it and without."""
 
 from pathlib import Path
 
-import comfy.model_management
 import comfy.sd
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..host.frozen_model import in_training
 from ..host.reference import encode_reference
 from ..miniworld.caption import caption
 from ..miniworld.contact_sheet import grid
@@ -34,30 +34,29 @@ def held_out_scores(
     """Mean `pair_scores` of `count` held-out pairs whose targets' captions do not say the motion: "without" the expert,
     "with" it, and "seen", with it and references whose captions do not say it either. sheet: where to save a picture of
     references and what followed them."""
-    training, comfy.model_management.in_training = comfy.model_management.in_training, False
     sums: dict[str, list[float]] = {}
-    with torch.inference_mode():
+    with in_training(False):
         plain, vae = comfy.sd.load_diffusion_model(str(backbone)), load_vae(vae_path)
-        following = apply(plain, load_expert(expert), VideoPrompt())
+        with_expert = apply(plain, load_expert(expert), VideoPrompt())
         pairs = held_out_pairs(count, SEED)
         for i in tqdm(range(0, count, BATCH), desc="held-out pairs", mininterval=5):
             references, targets = zip(*pairs[i : i + BATCH])
             shown, first = render(references, FRAMES).frames, render(targets, FRAMES).frames[:, 0]
-            latents = torch.cat([encode_reference(vae, clip_, 64, 64) for clip_ in shown])
+            latents = torch.cat([encode_reference(vae, video, 64, 64) for video in shown])
             asked = [caption(scene, motion=False) for scene in targets]
-            films: dict[str, Tensor] = {}
+            made: dict[str, Tensor] = {}
             for name, model, motion in (
                 ("without", plain, True),
-                ("with", following, True),
-                ("seen", following, False),
+                ("with", with_expert, True),
+                ("seen", with_expert, False),
             ):
-                said = latents, [caption(scene, motion=motion) for scene in references]
-                films[name] = sample(model, vae, clip, asked, SEED + i, first, steps, cfg, said)
-                for frames, target, reference in zip(films[name], targets, references):
+                given = latents, [caption(scene, motion=motion) for scene in references]
+                made[name] = sample(model, vae, clip, asked, SEED + i, first, steps, cfg, given)
+                for frames, target, reference in zip(made[name], targets, references):
                     for score, value in pair_scores(frames, target, reference).items():
                         sums.setdefault(f"{score} {name}", []).append(value)
             if sheet and i == 0:
-                rows = [clip_ for row in zip(shown, films["without"], films["seen"]) for clip_ in row]
+                rows = [video for row in zip(shown, made["without"], made["seen"]) for video in row]
                 grid(
                     rows[:36],
                     [
@@ -67,7 +66,6 @@ def held_out_scores(
                     ][:36],
                     abreast=3,
                 ).save(sheet)
-    comfy.model_management.in_training = training
     kept = ("transfer", "object", "first frame", "dynamic degree")
     return {
         name: round(sum(values) / len(values), 3) for name, values in sums.items() if name.rsplit(" ", 1)[0] in kept

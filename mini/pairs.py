@@ -1,8 +1,8 @@
 """Cached latents of (reference, target) pairs: pair number i of a seed, rendered and encoded once, in shards of 64 as
 in latents.py.
 
-Either clip of a pair may serve as the target, and any clip of the same motion as its reference, so that few pairs give
-many.
+Either video of a pair may serve as the target, and any video of the same motion as its reference, so that few pairs
+give many.
 """
 
 from pathlib import Path
@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from ..host.start_image import padded_start
 from ..host.weights import save_weights
 from ..miniworld.pairs import does
 from ..miniworld.render import render
 from ..miniworld.scene import Scene, sample_pair
 from .dit import image_channels
-from .latents import FRAMES, SHARD, encode, object_cover, padded_with_gray
+from .latents import FRAMES, SHARD, encode, object_cover
 
 CROSSED = 0.5  # chance that a reference is of another pair, so of another speed
 
@@ -32,18 +33,18 @@ def path_of(folder: Path, shard: int) -> Path:
 
 
 def fill(folder: Path, vae, seed: int, pairs: int, batch: int = 16) -> None:
-    """Makes the shards that are missing of the first `pairs` pairs: their clips, reference and target in turn, and
+    """Makes the shards that are missing of the first `pairs` pairs: their videos, reference and target in turn, and
     padded first frames."""
     missing = [i for i in range(-(-pairs // SHARD)) if not path_of(folder, i).exists()]
     for i in tqdm(missing, desc="pairs", unit="shard", mininterval=5, disable=not missing):
         scenes = [scene for k in range(i * SHARD, (i + 1) * SHARD) for scene in pair_number(seed, k)]
         parts: dict[str, list[Tensor]] = {"clip": [], "image": [], "cover": []}
         for j in range(0, len(scenes), batch):
-            clips = render(scenes[j : j + batch], FRAMES)
-            video = clips.frames.movedim(-1, 1) * 2 - 1
+            shown = render(scenes[j : j + batch], FRAMES)
+            video = shown.frames.movedim(-1, 1) * 2 - 1
             parts["clip"].append(encode(vae, video).half())
-            parts["image"].append(encode(vae, padded_with_gray(video)).half())
-            parts["cover"].append(object_cover(clips.masks).to(torch.uint8))
+            parts["image"].append(encode(vae, padded_start(video, 0.0, time=2)).half())
+            parts["cover"].append(object_cover(shown.masks).to(torch.uint8))
         save_weights({name: torch.cat(values) for name, values in parts.items()}, path_of(folder, i), {})
 
 
@@ -62,7 +63,7 @@ class Pairs:
         return len(self.scenes) // 2
 
     def reference_of(self, rng: Random, target: int) -> int:
-        """The other clip of its pair, or one of another pair that does the same and looks as unlike."""
+        """The other video of its pair, or one of another pair that does the same and looks as unlike."""
         a = self.scenes[target]
         if rng.random() < CROSSED:
             other = rng.choice(self.fellows[does(a)])
@@ -77,7 +78,7 @@ class Pairs:
 
     def batch(self, rng: Random, count: int) -> tuple[list[Scene], list[Scene], dict[str, Tensor]]:
         """`count` targets, their references, and float32 tensors: target, reference [count, 36, time, 8, 8], the
-        model's whole input with a clean clip (as `encode_reference` has it), and the target's cover."""
+        model's whole input with a clean video (as `encode_reference` has it), and the target's cover."""
         targets = [rng.randrange(len(self.scenes)) for _ in range(count)]
         references = [self.reference_of(rng, i) for i in targets]
         tensors = {

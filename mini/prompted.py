@@ -1,4 +1,4 @@
-"""Cached clips with prompted images: what the mini CLIP sees in each scene's first frame after CLIP Spatial Mask and
+"""Cached videos with prompted images: what the mini CLIP sees in each scene's first frame after CLIP Spatial Mask and
 Visual Prompt, by the very functions that these nodes run, as fp16 features beside the latents of latents.py. The files
 are named after the CLIP's weights."""
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..host.clip import SemVidCLIP
-from ..host.weights import save_weights
+from ..host.weights import save_weights, weights_digest
 from ..kernels.visual_prompt import paint
 from ..miniworld.caption import object_captions
 from ..miniworld.render import render
@@ -21,7 +21,7 @@ from ..miniworld.scene import Scene
 from ..patches.clip_mask import SpatialMask, encode, find
 from .latents import SHARD, Latents, scene_number
 
-TWO_OBJECTS = 0.8  # share of training clips with two: where an object is, is said best by a picture of both
+TWO_OBJECTS = 0.8  # share of training videos with two: where an object is, is said best by a picture of both
 MASK = SpatialMask(
     kernel=1, fusion="product", patches="direct"
 )  # the mini CLIP's patches speak of their own place; best on training scenes
@@ -45,10 +45,8 @@ def prompted_features(clip: SemVidCLIP, scenes: list[Scene]) -> Tensor:
 
 def name_of(clip_path: Path) -> str:
     """First letters of the digest of a CLIP's weights and of how images are prompted."""
-    digest = hashlib.sha256(f"{MASK} {STYLE} {STRENGTH} {FEATHER}".encode())
-    for _, value in sorted(load_file(clip_path).items()):
-        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:8]
+    about = f"{MASK} {STYLE} {STRENGTH} {FEATHER} {weights_digest(load_file(clip_path))}"
+    return hashlib.sha256(about.encode()).hexdigest()[:8]
 
 
 def path_of(folder: Path, name: str, shard: int) -> Path:

@@ -3,14 +3,15 @@ shift) and VAE."""
 
 from pathlib import Path
 
-import comfy.model_management
 import comfy.sample
 import comfy.sd
 import comfy.utils
 import torch
 from torch import Tensor
 
+from ..host.frozen_model import in_training
 from ..host.reference import carrying
+from ..host.start_image import given_mask, padded_start
 from ..kernels.video_prompt import LATENT, TEXT
 from ..miniworld.caption import caption, parse
 from ..miniworld.contact_sheet import grid
@@ -30,12 +31,9 @@ def load_vae(path: Path):
 
 def image_conditioning(vae, first: Tensor) -> dict[str, Tensor]:
     """What WanImageToVideo attaches, for a batch of first frames [n, 64, 64, 3], 0..1."""
-    padded = torch.full((len(first), FRAMES, *first.shape[1:]), 0.5)
-    padded[:, 0] = first
-    image = torch.cat([vae.encode(p) for p in padded])
-    mask = torch.ones(1, 1, *image.shape[2:])
-    mask[:, :, 0] = 0
-    return {"concat_latent_image": image, "concat_mask": mask}
+    padded = padded_start(first[:, None].expand(-1, FRAMES, -1, -1, -1), time=1)
+    image = torch.cat([vae.encode(video) for video in padded])
+    return {"concat_latent_image": image, "concat_mask": 1 - given_mask(image[:1], 1)}
 
 
 def sample(
@@ -49,7 +47,7 @@ def sample(
     cfg: float = CFG,
     references: tuple[Tensor, list[str]] | None = None,
 ) -> Tensor:
-    """Clips [n, 21, 64, 64, 3], 0..1, of n captions, sampled together. references: latents [n, 36, 6, 8, 8] and
+    """Videos [n, 21, 64, 64, 3], 0..1, of n captions, sampled together. references: latents [n, 36, 6, 8, 8] and
     captions, as VAP Reference attaches."""
     extra = {} if first is None else image_conditioning(vae, first)
     shape = (len(captions), 16, (FRAMES + 3) // 4, 8, 8)
@@ -88,28 +86,26 @@ def held_out_scores(
 ) -> dict[str, float]:
     """The oracle's mean scores on `count` held-out captions in plain words, one and two objects in turn. A model with
     image channels is given the true first frame, and is also scored on keeping it (PSNR in dB). sheet: where to save a
-    picture of the first clips."""
-    training, comfy.model_management.in_training = comfy.model_management.in_training, False
-    model, vae = comfy.sd.load_diffusion_model(str(model_path)), load_vae(vae_path)
-    image = model.model.diffusion_model.patch_embedding.weight.shape[1] > 16
+    picture of the first videos."""
     scenes = sample_scenes(count, seed, "heldout")
     sums: dict[str, list[float]] = {}
-    with torch.inference_mode():
+    with in_training(False):
+        model, vae = comfy.sd.load_diffusion_model(str(model_path)), load_vae(vae_path)
+        image = model.model.diffusion_model.patch_embedding.weight.shape[1] > 16
         for i in range(0, count, BATCH):
             part = scenes[i : i + BATCH]
             first = render(part, FRAMES).frames[:, 0] if image else None
             captions = [caption(s) for s in part]
-            clips = sample(model, vae, clip, captions, seed + i, first, steps, cfg)
+            videos = sample(model, vae, clip, captions, seed + i, first, steps, cfg)
             if sheet and i == 0:
-                grid(list(clips[:16]), captions[:16], abreast=2).save(sheet)
-            for k, (scene, frames) in enumerate(zip(part, clips)):
+                grid(list(videos[:16]), captions[:16], abreast=2).save(sheet)
+            for k, (scene, frames) in enumerate(zip(part, videos)):
                 for name, value in _scores(scene, frames).items():
                     sums.setdefault(name, []).append(value)
                 if image:
                     sums.setdefault("first_frame_psnr_db", []).append(
                         float(-10 * (frames[0] - first[k]).square().mean().log10())
                     )
-    comfy.model_management.in_training = training
     return {name: round(sum(values) / len(values), 3) for name, values in sorted(sums.items())} | {
         "captions": count,
         "steps": steps,

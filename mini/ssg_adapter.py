@@ -1,8 +1,8 @@
 """The mini SSG Adapter beside mini-t2v, trained on MiniWorld: training/ssg_adapter.py with cached latents and prompted
 images.
 
-What is prompted is the first frame of the clip itself; the objects of its caption are found in it by the mini CLIP, and
-the rest is darkened.
+What is prompted is the first frame of the video itself; the objects of its caption are found in it by the mini CLIP,
+and the rest is darkened.
 """
 
 from pathlib import Path
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from ..host.clip_loading import load_clip
-from ..host.frozen_model import conds_of
+from ..host.frozen_model import model_conds
 from ..kernels.ssg_adapter import parameter_count
 from ..miniworld.caption import caption
-from ..training.loop import Plan, State, progress
-from ..training.ssg_adapter import Batch, blocks_of, spec_for
-from ..training.ssg_trainer import Settings, save_adapter, train_adapter
+from ..training.plan import Plan, State, progress
+from ..training.ssg_adapter import Settings, save_adapter, train_adapter
+from ..training.ssg_loss import Batch, Draw
+from ..training.ssg_model import blocks_of, spec_for
 from . import clip as mini_clip
-from . import latents as clips
-from . import prompted
+from . import latents, prompted
 from . import vae as mini_vae
 from .dit import UNSAID
 from .latents import SHARD, folder_of
@@ -33,15 +33,15 @@ RELATION_SAID = 0.5  # share of the captions of two objects that say where they 
 LARGEST = 0.05  # of the model's parameters
 
 
-def draw_mini(model, text_clip, data: Prompted, count: int):
+def draw_mini(model, text_clip, data: Prompted, count: int) -> Draw:
     """`Draw` of `losses` for MiniWorld."""
 
     def draw(rng) -> Batch:
         scenes, tensors = data.batch(rng, count)
         x0 = tensors["latents"]
-        said = [caption(scene, rng, UNSAID, relation=rng.random() < RELATION_SAID) for scene in scenes]
-        texts = mini_clip.encode_text(text_clip, [*said, ""])
-        each = [conds_of(model, x0[:1], text[None]) for text in texts]
+        captions = [caption(scene, rng, UNSAID, relation=rng.random() < RELATION_SAID) for scene in scenes]
+        texts = mini_clip.encode_text(text_clip, [*captions, ""])
+        each = [model_conds(model, x0[:1], text[None]) for text in texts]
         return Batch(x0, each[:-1], each[-1:] * count, tensors["features"], tensors["cover"])
 
     return draw
@@ -75,7 +75,7 @@ def run(
         prompted.name_of(files["mini_clip"]),
         -(-min(plan.scenes, MOST_SCENES) // SHARD),
     )
-    clips.fill(folder, vae, plan.seed, shards * SHARD)
+    latents.fill(folder, vae, plan.seed, shards * SHARD)
     with torch.inference_mode():
         prompted.fill(folder, clip, name, plan.seed, shards)
     data = Prompted(folder, name, plan.seed, shards)

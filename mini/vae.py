@@ -22,7 +22,8 @@ from ..miniworld.caption import caption
 from ..miniworld.oracle import judge
 from ..miniworld.render import render
 from ..miniworld.scene import sample_scenes
-from ..training.loop import Plan, State, random_at, train
+from ..training.loop import train
+from ..training.plan import Plan, State, random_at
 from .data import video_batch
 
 WIDTH = 16
@@ -77,7 +78,7 @@ def quick_norms():
 
 @torch.no_grad()
 def initialise(vae: WanVAE, seed: int) -> None:
-    """Weights that treat a clip as separate pictures at first: the earlier temporal taps start at zero, up- and
+    """Weights that treat a video as separate pictures at first: the earlier temporal taps start at zero, up- and
     downsampling in time start as repetition and mean, residual branches start small."""
     torch.manual_seed(seed)
     for module in vae.modules():
@@ -120,7 +121,7 @@ def reconstruction_loss(out: Tensor, video: Tensor, weight: Tensor) -> Tensor:
 
 
 def schedule(rng, phase: str, done: float, batch: int) -> tuple[int, int, int]:
-    """(clips, frames, side) of a batch: pictures first, then clips. Without long ones colours drift after the frames
+    """(videos, frames, side) of a batch: pictures first, then videos. Without long ones colours drift after the frames
     seen in training."""
     if phase == "encoder" and done < 0.15:
         return 4 * batch, 1, 32
@@ -187,9 +188,9 @@ def _videos(scenes, batch: int, frames: int = 21):
 
 @torch.no_grad()
 def held_out_scores(vae: WanVAE, clips: int = 200) -> dict[str, float]:
-    """PSNR in dB of whole 21-frame clips of held-out scenes: mean over clips, the 5th percentile, and over the objects'
-    pixels alone; and the share of objects that the oracle still reads, a bound on what a model that works in these
-    latents can show."""
+    """PSNR in dB of whole 21-frame videos of held-out scenes: mean over videos, the 5th percentile, and over the
+    objects' pixels alone; and the share of objects that the oracle still reads, a bound on what a model that
+    works in these latents can show."""
     scores, objects, legible = [], [], []
     scenes = sample_scenes(clips, 1234, "heldout")
     for i, video in enumerate(_videos(scenes, 8)):

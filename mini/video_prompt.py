@@ -5,7 +5,6 @@ Our choice: most captions of targets, and some of those of their references, do 
 must be seen.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -14,8 +13,9 @@ from torch import Tensor
 
 from ..miniworld.caption import caption
 from ..miniworld.scene import Scene
-from ..training.loop import Plan, State, train
-from ..training.video_prompt import CAPTION_DROPOUT, export, load_pair, make_loss, start_expert
+from ..training.loop import train
+from ..training.plan import Plan, State
+from ..training.video_prompt import CAPTION_DROPOUT, Draw, export, load_pair, make_loss, start_expert
 from . import clip as mini_clip
 from . import vae as mini_vae
 from .dit import UNSAID
@@ -29,26 +29,27 @@ HIDDEN = 0.85  # chance that a target's caption does not say the motion
 REFERENCE_HIDDEN = 0.7  # and then, that its reference's does not either
 
 
-def say(targets: list[Scene], references: list[Scene], rng: Random) -> tuple[list[str], list[str]]:
+def captions_for(targets: list[Scene], references: list[Scene], rng: Random) -> tuple[list[str], list[str]]:
     """Captions of targets and references. Dropped together, a pair's are empty."""
-    said = []
+    drawn = []
     for target, reference in zip(targets, references):
         hidden = rng.random() < HIDDEN
         both = (
             caption(target, rng, UNSAID, motion=not hidden),
             caption(reference, rng, UNSAID, motion=not (hidden and rng.random() < REFERENCE_HIDDEN)),
         )
-        said.append(("", "") if rng.random() < CAPTION_DROPOUT else both)
-    return tuple(map(list, zip(*said)))
+        drawn.append(("", "") if rng.random() < CAPTION_DROPOUT else both)
+    return tuple(map(list, zip(*drawn)))
 
 
-def draw_mini(pairs: Pairs, clip, count: int) -> Callable[[Random], dict[str, Tensor]]:
+def draw_mini(pairs: Pairs, clip, count: int) -> Draw:
     """`draw` of `make_loss` for MiniWorld."""
 
-    def draw(rng: Random) -> dict[str, Tensor]:
+    def draw(rng: Random) -> list[dict[str, Tensor]]:
         targets, references, batch = pairs.batch(rng, count)
-        text, reference_text = (mini_clip.encode_text(clip, captions) for captions in say(targets, references, rng))
-        return batch | {"text": text, "reference_text": reference_text}
+        texts = (mini_clip.encode_text(clip, captions) for captions in captions_for(targets, references, rng))
+        batch["text"], batch["reference_text"] = texts
+        return [{name: values[i] for name, values in batch.items()} for i in range(count)]
 
     return draw
 

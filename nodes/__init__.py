@@ -2,9 +2,12 @@
 
 from .alg import ALGNode
 from .alignvid import AlignVidNode
+from .attention_maps import AttentionMapsNode
 from .clip import CLIPFromHostNode, CLIPImageFeaturesNode, CLIPLoaderNode
 from .clip_mask import CLIPSpatialMaskNode
 from .dymos import DyMoSNode
+from .focal_guidance import FocalGuidanceNode
+from .layer_probe import LayerProbeNode
 from .ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
 from .ssg_train import SSGAdapterTrainNode
 from .swin_renderer import SwinRendererNode
@@ -30,4 +33,7 @@ NODES = [
     AlignVidNode,
     DyMoSNode,
     ALGNode,
+    LayerProbeNode,
+    AttentionMapsNode,
+    FocalGuidanceNode,
 ]

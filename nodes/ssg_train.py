@@ -1,4 +1,4 @@
-"""Training an SSG Adapter on a folder of clips: training/ssg_trainer.py, with ComfyUI's own loaders in front."""
+"""Training an SSG Adapter on a folder of videos: training/ssg_adapter.py, with ComfyUI's own loaders in front."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,13 @@ import torch
 from comfy_api.latest import io
 
 from ..patches.ssg_adapter_file import load_adapter
-from ..training.loop import Plan
 from ..training.loss_plot import loss_plot
-from ..training.ssg_adapter import blocks_of
-from ..training.ssg_trainer import PATIENCE, Settings, train_on_clips
+from ..training.plan import Plan
+from ..training.ssg_adapter import PATIENCE, Settings, train_on_videos
+from ..training.ssg_model import blocks_of
+from ..training.video_encoding import Encoders, Shape
 from ..training.video_files import ENDINGS
-from ..training.video_folder import Encoders, Shape, VideoFolder
+from ..training.video_folder import VideoFolder
 from .common import SPATIAL_PROMPT as CATEGORY
 from .common import Adapter, Clip, new_model_patch
 
@@ -28,10 +29,9 @@ class SSGAdapterTrainNode(io.ComfyNode):
             node_id="SemVidSSGAdapterTrain",
             display_name="SSG Adapter Train",
             category=CATEGORY,
-            description="Trains an SSG Adapter on a folder of clips with captions, beside a model that stays as it "
-            "is. Clips are encoded once and kept; what "
-            "was trained is saved every few minutes, so that it can be cancelled and resumed. Writes "
-            "models/model_patches/<filename>.safetensors.",
+            description="Trains an SSG Adapter on a folder of videos with captions, beside a model that stays as it "
+            "is. Videos are encoded once and kept; what was trained is saved every few minutes, so that it can be "
+            "cancelled and resumed. Writes models/model_patches/<filename>.safetensors.",
             search_aliases=["SSG-DiT", "IP-Adapter training", "finetune"],
             is_output_node=True,
             is_experimental=True,
@@ -60,7 +60,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     default="",
                     tooltip=f"Full path of a folder with videos ({', '.join(ENDINGS)}), and beside each a .txt of the "
                     "same "
-                    "name that says what it shows. More and more different clips teach more.",
+                    "name that says what it shows. More and more different videos teach more.",
                 ),
                 io.String.Input(
                     "filename", default="my_ssg_adapter", tooltip="Name of the adapter's file, without its ending."
@@ -71,7 +71,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     min=16,
                     max=8192,
                     step=16,
-                    tooltip="Clips are resized to cover it and cropped in the middle. More costs memory and time.",
+                    tooltip="Videos are resized to cover it and cropped in the middle. More costs memory and time.",
                 ),
                 io.Int.Input("height", default=480, min=16, max=8192, step=16, tooltip="As width."),
                 io.Int.Input(
@@ -80,7 +80,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     min=1,
                     max=1025,
                     step=4,
-                    tooltip="Frames from the start of each clip, 4 n + 1. More costs memory and time.",
+                    tooltip="Frames from the start of each video, 4 n + 1. More costs memory and time.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -109,7 +109,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     default=1,
                     min=1,
                     max=1024,
-                    tooltip="Clips a step. Higher learns more steadily and costs memory and time.",
+                    tooltip="Videos a step. Higher learns more steadily and costs memory and time.",
                 ),
                 io.Float.Input(
                     "learning_rate",
@@ -124,7 +124,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     default=0,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
-                    tooltip="Start of all chance. Another gives another adapter, not a better one.",
+                    tooltip="Start of all random numbers. Another gives another adapter, not a better one.",
                 ),
                 io.Boolean.Input(
                     "resume",
@@ -163,7 +163,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     max=0.5,
                     step=0.05,
                     advanced=True,
-                    tooltip="Share of the clips that is not learnt from, but measures. Higher measures better and "
+                    tooltip="Share of the videos that is not learnt from, but measures. Higher measures better and "
                     "leaves fewer to learn; 0: none.",
                 ),
                 io.Int.Input(
@@ -249,7 +249,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
         target = new_model_patch(filename, may_exist=resume, remedy="delete it, or turn resume on")
         chosen = blocks_of(model, blocks)
         work = Path(folder_paths.get_output_directory()) / "semantic_video" / "training"
-        clips = VideoFolder(
+        videos = VideoFolder(
             folder,
             Shape(width, height, length, fps, style),
             Encoders(vae, clip, clip_vision, mask_clip),
@@ -257,7 +257,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
             work / "clips",
         )
         plan = Plan(
-            Path(filename).name,
+            filename,
             work,
             steps=steps,
             batch=batch_size,
@@ -272,8 +272,8 @@ class SSGAdapterTrainNode(io.ComfyNode):
             return {"training": json.dumps(facts | here | losses)}
 
         settings = Settings(None, validate_every, patience, gradient_checkpointing, offloading)
-        state = train_on_clips(
-            clips, target, plan, describe, validation, settings, rank=rank, blocks=chosen, token_width=token_width
+        state = train_on_videos(
+            videos, target, plan, describe, validation, settings, rank=rank, blocks=chosen, token_width=token_width
         )
         picture = np.asarray(loss_plot(state.curves, f"{filename}, {state.step} steps"), dtype=np.float32) / 255
         return io.NodeOutput(load_adapter(target), torch.from_numpy(picture)[None])

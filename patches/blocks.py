@@ -20,3 +20,22 @@ def parse_blocks(text: str, blocks: int) -> frozenset[int]:
             )
         chosen.update(range(first, last + 1))
     return frozenset(chosen)
+
+
+def blocks_of(name: str, text: str, blocks: int) -> frozenset[int]:
+    """As `parse_blocks`, its errors with the name of the input that `text` came from."""
+    try:
+        return parse_blocks(text, blocks)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def write_blocks(blocks: list[int]) -> str:
+    """[0, 2, 3, 4] -> "0,2-4", as `parse_blocks` reads it."""
+    runs: list[list[int]] = []
+    for block in sorted(blocks):
+        if runs and runs[-1][1] == block - 1:
+            runs[-1][1] = block
+        else:
+            runs.append([block, block])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..host.editing import Call, edit_attention
+from ..host.call import Call, by_crop
+from ..host.editing import edit_attention
 from ..host.schedule import Interval
 from ..kernels.dymos import GAMMA, MIN_SIGMA, frame_mask
 from .queries import for_video, on_positive_rows
@@ -36,15 +37,21 @@ def apply(model, config: DyMoS):
     gamma = config.strength * config.gamma
 
     def edit(call: Call, proceed) -> Tensor:
-        forward, layout = call.forward, call.forward.layout
-        if call.site.stream == "side" or 0 not in forward.rows or 0 not in forward.frames:
+        layout, frames = call.forward.layout, call.crop.frames
+        if call.site.stream == "side" or 0 not in frames or not call.positive_rows:
             return proceed(call)
         area = layout.height * layout.width
-        first = call.before + forward.frames.index(0) * area
-        bias = on_positive_rows(forward, gamma, call.q).unsqueeze(-1)
+        first = call.before + frames.index(0) * area
+        bias = on_positive_rows(call, gamma).unsqueeze(-1)
         mask = frame_mask(call.k.shape[1], slice(first, first + area), bias, call.mask)
         return for_video(call, call.replace(mask=mask), proceed)
 
     return edit_attention(
-        model, NAME, edit, sites=("self", "joint"), interval=config.interval, splits="queries", active=gamma != 0
+        model,
+        NAME,
+        by_crop(edit),
+        sites=("self", "joint"),
+        interval=config.interval,
+        splits="queries",
+        active=gamma != 0,
     )

@@ -3,13 +3,14 @@
 import torch
 from torch import Tensor
 
-from ..host.editing import Call, Continue
-from ..host.forward import Forward
+from ..host.call import Call, Continue
 
 
-def on_positive_rows(forward: Forward, value: float, like: Tensor) -> Tensor:
-    """`value` for the rows of the positive prompt and 0 for the others, [batch, 1, 1], in like's dtype and device."""
-    return torch.tensor([value if row == 0 else 0.0 for row in forward.rows]).to(like).view(-1, 1, 1)
+def on_positive_rows(call: Call, value: float) -> Tensor:
+    """`value` for the rows that are not of the negative prompt and 0 for the others, [batch, 1, 1], like q."""
+    values = torch.zeros(len(call.q))
+    values[call.positive_rows] = value
+    return values.to(call.q).view(-1, 1, 1)
 
 
 def for_video(call: Call, changed: Call, proceed: Continue) -> Tensor:

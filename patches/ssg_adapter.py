@@ -11,12 +11,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..host.call import by_crop
 from ..host.editing import Call, attend, edit_attention, edit_inputs
 from ..host.families import family_of, hunyuan, wan
 from ..host.forward import Forward, Run
 from ..host.schedule import ALWAYS, Interval
 from ..host.weights import attach_weights
-from ..kernels.ssg_adapter import Prompt, SSGAdapter, blend, token_weights
+from ..kernels.ssg_adapter import Prompt, SSGAdapter, View, blend, crop_mask, token_weights
+from .per_frame import per_latent_frame
 
 NAME = "SSG Adapter"
 FAMILIES = {"wan": wan, "hunyuan": hunyuan}
@@ -55,9 +57,9 @@ class Guide:
                 "height, width] of 0 to 1."
             )
 
-    def rows(self, forward: Forward) -> list[int]:
-        """The batch rows of a call that look."""
-        return [i for i, row in enumerate(forward.rows) if self.passes == "both" or row == 0]
+    def rows(self, call: Call) -> list[int]:
+        """The rows of an attention call that look."""
+        return list(range(len(call.q))) if self.passes == "both" else call.positive_rows
 
 
 def apply(model, adapter, guide: Guide):
@@ -68,17 +70,18 @@ def apply(model, adapter, guide: Guide):
     """
     if adapter is None:
         return into_image_branch(model, guide)
-    module: SSGAdapter = adapter.model
-    require_compatible(model, module, guide)
+    require_compatible(model, adapter.model, guide)
+    blocks = adapter.model.spec.blocks
 
     def edit(call: Call, proceed) -> Tensor:
         out, forward, block = proceed(call), call.forward, call.site.block
-        rows = guide.rows(forward)
-        if block not in module.spec.blocks or call.site.stream == "side" or not rows:
+        if block not in blocks or call.site.stream == "side":
             return out
-        prompt, weight = forward.state.get(NAME) or forward.state.setdefault(
-            NAME, prompt_and_weights(module, guide, call)
-        )
+        rows = guide.rows(call)
+        if not rows:
+            return out
+        module: SSGAdapter = forward.weights(adapter)
+        prompt, weight = forward.once((NAME, call.crop), lambda: prompt_and_weights(module, guide, call))
         frames, area = forward.layout.frames, forward.layout.height * forward.layout.width
         chosen = slice(None) if len(rows) == len(out) else rows
         keys, values = module.keys_values(block, prompt)
@@ -107,10 +110,11 @@ def apply(model, adapter, guide: Guide):
         if guide.mask is not None:
             per_latent_frame("mask", guide.mask, run.total_frames)
 
-    patched = edit_attention(
-        model, NAME, edit, sites=("text", "joint"), interval=guide.interval, check=check, active=guide.strength != 0
-    )
-    return attach_weights(patched, "ssg_adapter", adapter) if guide.strength != 0 else model
+    if guide.strength == 0:
+        return model
+    sites = ("text", "joint")
+    patched = edit_attention(model, NAME, by_crop(edit), sites=sites, interval=guide.interval, check=check)
+    return attach_weights(patched, "ssg_adapter", adapter)
 
 
 def branch_attention(
@@ -131,30 +135,25 @@ def branch_attention(
 def prompt_and_weights(module: SSGAdapter, guide: Guide, call: Call) -> tuple[Prompt, Tensor]:
     """Once per call of the model: the prompt of one image or of one per frame of this window, and strength * m, [1 |
     frames, area or 1, 1]."""
-    layout, clip = call.forward.layout, call.forward.run.total_frames or call.forward.layout.frames
+    layout, crop = call.forward.layout, call.crop
+    total_frames = call.forward.run.total_frames or layout.frames
 
     def here(name: str, x: Tensor) -> Tensor:
-        x = per_latent_frame(name, x, clip)
-        return x if len(x) == 1 else x[list(call.forward.frames)]
+        x = per_latent_frame(name, x, total_frames)
+        return x if len(x) == 1 else x[list(crop.frames)]
 
     features = here("clip_vision_output", guide.features).to(call.q)
     weight = torch.full((1, 1, 1), guide.strength)
     if guide.mask is not None:
-        weight = guide.strength * token_weights(here("mask", guide.mask), layout.height, layout.width)
-    return module.prompt(features, layout.height, layout.width), weight.to(call.q)
-
-
-def per_latent_frame(name: str, x: Tensor, total_frames: int) -> Tensor:
-    """x [1 | total_frames | 4 total_frames - 3, ...] as one for all of `total_frames` latent frames or one for each.
-    Raises ValueError for other counts."""
-    video = 4 * total_frames - 3  # the first latent frame is one video frame, every other four
-    if len(x) not in (1, total_frames, video):
-        raise ValueError(
-            f"{name}: {len(x)} for a video of {total_frames} latent frames. Give 1 for all frames, {total_frames} "
-            f"(one per latent frame) or {video} "
-            "(one per video frame)."
-        )
-    return x if len(x) in (1, total_frames) else x[::4]
+        mask = here("mask", guide.mask)
+        if not crop.whole_picture:
+            mask = crop_mask(mask, crop.video, crop.top, crop.left, crop.height, crop.width)
+        weight = guide.strength * token_weights(mask, layout.height, layout.width)
+    view = None
+    if not crop.whole_picture:
+        rows, columns = layout.patch
+        view = View(crop.top / rows, crop.left / columns, crop.video[0] / rows, crop.video[1] / columns)
+    return module.prompt(features, layout.height, layout.width, view), weight.to(call.q)
 
 
 def require_compatible(model, module: SSGAdapter, guide: Guide) -> None:
@@ -211,7 +210,8 @@ def into_image_branch(model, guide: Guide):
         raise ValueError("clip_vision_output: features are NaN or infinite. Use a CLIP file in fp32 or bf16.")
 
     def inputs(forward: Forward) -> dict:
-        own, rows = forward.arguments.get("clip_fea"), guide.rows(forward)
+        own = forward.arguments.get("clip_fea")
+        rows = [i for i, row in enumerate(forward.rows) if guide.passes == "both" or row == 0]
         if own is None or not rows:
             return {}
         if own.shape[1] < prompted.shape[1]:

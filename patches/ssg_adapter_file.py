@@ -30,7 +30,9 @@ def load_adapter(path: Path, dtype: torch.dtype | None = None):
 
     require_fit(on_meta(build), header, path.name, REMEDY)
     stored = next(iter(header.values())).dtype
-    return load_weights(build, file.read(names), path.name, dtype or stored)
+    patcher = load_weights(build, file.read(names), path.name, dtype or stored)
+    patcher.cached_patcher_init = (load_adapter, (path, dtype))  # for the host to load it on another device
+    return patcher
 
 
 def require_blocks(spec: Spec, keys: list[str]) -> None:

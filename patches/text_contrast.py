@@ -43,9 +43,9 @@ def apply(model, config: TextContrast):
         raise ValueError(f"blocks: {error}") from None
 
     def edit(call: Call, proceed) -> Tensor:
-        if call.site.block not in blocks or call.site.stream == "side" or 0 not in call.forward.rows:
+        if call.site.block not in blocks or call.site.stream == "side" or not call.positive_rows:
             return proceed(call)
-        weight = on_positive_rows(call.forward, config.strength, call.q)
+        weight = on_positive_rows(call, config.strength)
         if call.site.kind == "joint":
             return for_video(call, with_contrasted_values(call, weight, config.keep_norm), proceed)
         video = slice(call.before, call.q.shape[1] - call.after)

@@ -6,14 +6,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..host.call import by_crop
 from ..host.editing import Call, edit_attention
 from ..host.families import family_of, wan
-from ..host.forward import Forward, Run
+from ..host.forward import Run
 from ..host.memory import count_cond
 from ..host.schedule import ALWAYS, Interval
 from ..host.wan_stream import WanStream
 from ..host.weights import attach_weights
-from ..kernels.video_prompt import IMAGE, LATENT, TEXT
+from ..kernels.video_prompt import IMAGE, LATENT, TEXT, frames_in_step, joint_attention
 from .video_prompt_expert import layers_of
 
 NAME = "VAP Apply"
@@ -47,38 +48,34 @@ def apply(model, expert, config: VideoPrompt):
     require_compatible(model, expert, layers)
     places = {layer: i for i, layer in enumerate(layers)}
     expert = expert.clone()
-    expert.set_model_compute_dtype(
-        model.model.manual_cast_dtype or model.model.get_dtype()
-    )  # one dtype in the joint attention
+    cast = model.get_model_object("manual_cast_dtype")
+    expert.set_model_compute_dtype(cast or model.model.get_dtype())  # one dtype in the joint attention
 
     def edit(call: Call, proceed) -> Tensor:
-        forward = call.forward
-        if call.site.block not in places or LATENT not in forward.arguments:  # a prompt without a reference
-            return proceed(call)
+        forward, number = call.forward, call.site.block
+        if number not in places or call.site.stream == "side" or LATENT not in forward.arguments:
+            return proceed(call)  # VACE's own blocks carry no video; a prompt may carry no reference
+        reached = forward.once((NAME, "reached"), set)
         if call.site.kind == "text":
-            if call.site.block not in forward.state.get("attended", ()):
+            if number not in reached:
                 raise RuntimeError(
-                    f"{NAME}: the self-attention of block {call.site.block} is replaced by another patch that does "
-                    "not call ComfyUI's "
-                    "attention, so the reference cannot reach it. Use a patch of the attention override kind instead "
-                    "(for Sage: "
-                    "ComfyUI's own setting)."
+                    f"{NAME}: the self-attention of block {number} is replaced by another patch that does not call "
+                    "ComfyUI's attention, so the reference cannot reach it. Use a patch of the attention override "
+                    "kind instead (for Sage: ComfyUI's own setting)."
                 )
             return proceed(call)
-        forward.state.setdefault("attended", set()).add(call.site.block)
-        place = places[call.site.block]
-        block = expert_module.blocks[place]
-        stream = forward.state.get(NAME) or forward.state.setdefault(
-            NAME, reference(expert_module, forward, config.windows)
-        )
+        reached.add(number)
+        module = forward.weights(expert).diffusion_model
+        block, last = module.blocks[places[number]], number == layers[-1]
+        stream = forward.once((NAME, call.batch_rows), lambda: reference(module, call, config.windows))
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return proceed(call.replace(q=q, k=k, v=v, after=call.after + q.shape[1] - call.q.shape[1]))
+
         k, v = stream.keys_values(block)
-        joint = call.replace(k=torch.cat((call.k, k), dim=1), v=torch.cat((call.v, v), dim=1))
-        if place == len(layers) - 1:
-            out = proceed(joint)
-        else:
-            q = stream.queries(block)
-            out = proceed(joint.replace(q=torch.cat((call.q, q), dim=1), after=call.after + q.shape[1]))
-            out, attended = out.split((call.q.shape[1], q.shape[1]), dim=1)
+        q = None if last else stream.queries(block)
+        out, attended = joint_attention(call.q, call.k, call.v, q, k, v, attend)
+        if not last:
             stream.finish(block, attended)
         return out if config.strength == 1.0 else torch.lerp(proceed(call), out, config.strength)
 
@@ -97,19 +94,21 @@ def apply(model, expert, config: VideoPrompt):
 
     if config.strength == 0.0:
         return model
-    patched = edit_attention(model, NAME, edit, sites=("self", "text"), interval=config.interval, check=check)
+    patched = edit_attention(model, NAME, by_crop(edit), sites=("self", "text"), interval=config.interval, check=check)
     return attach_weights(count_cond(patched, LATENT), "video_prompt", expert)
 
 
-def reference(expert: torch.nn.Module, forward: Forward, windows: Windows) -> WanStream:
-    """The stream at its first block. Its last frame stands directly before the target's first."""
-    arguments = forward.arguments
-    latent = arguments[LATENT][0]
-    window = forward.options.get("context_window")
-    if windows == "in step" and window is not None:
-        total, count = window.total_frames, latent.shape[2]
-        latent = latent[:, :, sorted({min(frame * count // total, count - 1) for frame in forward.frames})]
-    return WanStream(expert, latent, arguments[TEXT], arguments.get(IMAGE), -latent.shape[2], TIMESTEP, forward.options)
+def reference(expert: torch.nn.Module, call: Call, windows: Windows) -> WanStream:
+    """The stream of the call's rows at its first block. Its last frame stands directly before the target's first."""
+    forward, rows = call.forward, list(call.batch_rows)
+    latent, text, image = (
+        x if x is None or len(rows) == len(x) else x[rows]
+        for x in (forward.arguments[LATENT][0], forward.arguments[TEXT], forward.arguments.get(IMAGE))
+    )
+    total, frames = forward.run.total_frames, call.crop.frames
+    if windows == "in step" and len(frames) < total:
+        latent = latent[:, :, frames_in_step(frames, total, latent.shape[2])]
+    return WanStream(expert, latent, text, image, -latent.shape[2], TIMESTEP, forward.options)
 
 
 def require_compatible(model, expert, layers: tuple[int, ...]) -> None:
@@ -122,10 +121,11 @@ def require_compatible(model, expert, layers: tuple[int, ...]) -> None:
         raise ValueError(
             f"expert: {type(expert_module).__name__} is not a Video-As-Prompt expert. Connect a VAP Expert Loader."
         )
-    if backbone.dim != expert_module.dim or backbone.num_heads != expert_module.num_heads:
+    size, expected = (expert_module.dim, expert_module.num_heads), (backbone.dim, backbone.num_heads)
+    if size != expected:
         raise ValueError(
-            f"expert: made for a Wan of width {expert_module.dim}, this model's is {backbone.dim}. "
-            "Load the model it was made for (wan2.1_i2v_480p_14B)."
+            f"expert: made for a Wan of width {size[0]} with {size[1]} heads, this model has {expected[0]} with "
+            f"{expected[1]}. Load the model it was made for (wan2.1_i2v_480p_14B)."
         )
     if len(expert_module.blocks) != len(layers):
         raise ValueError(

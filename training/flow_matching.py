@@ -1,19 +1,54 @@
-"""Flow matching beside a frozen or a fresh model: noise levels and weighted losses."""
+"""The one loss of everything that is trained beside a frozen MODEL: kernels/flow_matching.py with noise levels, x_s,
+conditionings and the prediction asked of the host for that very model, through its `apply_model` and all its patches.
 
+    s = sigma of the model's own schedule at stratified uniform fractions of it
+
+What is trained is so what is sampled: a model of another shift, or one patched by ModelSamplingSD3, is trained on the
+noise levels that its sampler will visit. Changed in 0.2.0: experts of users' own backbones were trained at shift 8
+whatever the backbone's, past `apply_model`; and the SSG Adapter's trainings on MiniWorld weighted objects by
+1 + 3 (1 - s), the mini experts and DiTs by today's formula. Folders of users' videos know no objects: their losses are
+as before.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
 from torch import Tensor
 
-SHIFT = 8.0
-OBJECT_WEIGHT = 4.0
-PLACED, UNPLACED = 0.7, 0.95  # noise levels at which objects get their whole weight, and none
+from ..host.frozen_model import batch_groups, cat_conds, denoised, sigmas_at
+from ..kernels.flow_matching import denoised_error, stratified, weighted_losses
 
 
-def shifted(u: Tensor) -> Tensor:
-    """Noise level of a uniform time, the host's time_snr_shift."""
-    return SHIFT * u / (1 + (SHIFT - 1) * u)
+@dataclass(frozen=True)
+class Batch:
+    """latents: as the model sees them, [n, channels, frames, height, width]; conds: of each video (`model_conds`);
+    cover: 1 where an object is, [n, 1, frames, height, width], or None; options: more transformer options, each with a
+    row for each video."""
+
+    latents: Tensor
+    conds: list[dict]
+    cover: Tensor | None = None
+    options: dict[str, Tensor] = field(default_factory=dict)
 
 
-def losses_of(error: Tensor, s: Tensor, cover: Tensor) -> dict[str, Tensor]:
-    """The weighted mean "loss", and that of "objects" alone, of squared errors [batch, 1, time, height, width] at noise
-    levels s; cover, of the same shape: 1 where an object is."""
-    weight = 1 + (OBJECT_WEIGHT - 1) * ((UNPLACED - s) / (UNPLACED - PLACED)).clamp(0, 1) * cover
-    return {"loss": (error * weight).sum() / weight.sum(), "objects": (error * cover).sum() / cover.sum()}
+def noise_levels(model, count: int, generator: torch.Generator) -> Tensor:
+    """[count] noise levels of MODEL, from high to low."""
+    return sigmas_at(model.get_model_object("model_sampling"), stratified(count, generator))
+
+
+def losses(model, batch: Batch, seed: int, dtype: torch.dtype | None = torch.bfloat16) -> dict[str, Tensor]:
+    """ "loss" of one batch and, where objects are known, "objects". seed: of noise and its levels; dtype: of autocast,
+    None for none."""
+    x0, sampling = batch.latents, model.get_model_object("model_sampling")
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(x0.shape, generator=generator).to(x0)
+    sigma = noise_levels(model, len(x0), generator).to(x0)
+    x = sampling.noise_scaling(sigma, noise, x0)
+    error = x0.new_empty(len(x0), 1, *x0.shape[2:])
+    for rows in batch_groups(batch.conds):
+        conds = cat_conds([batch.conds[i] for i in rows], x.device)
+        options = {name: value[rows] for name, value in batch.options.items()}
+        with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
+            predicted = denoised(model, x[rows], sigma[rows], conds, options)
+        error[rows] = denoised_error(predicted, x0[rows], sigma[rows])
+    return weighted_losses(error, sigma, batch.cover)

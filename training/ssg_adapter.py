@@ -1,179 +1,170 @@
-"""Training an SSG Adapter: the frozen model with the adapter in it, where every clip of a batch looks at a prompted
-image of its own.
+"""Trains an SSG Adapter beside a frozen MODEL: the one core of the node and of `run.py train ssg-adapter`.
 
-    x_s  = (1 - s) x0 + s eps
-    loss = mean(w |f(x_s, s, text, prompted image) - (eps - x0)|^2)
-
-s, x_s and f are the host's for this model. w: 1, or up to 4 where an object is known to be, the more the less noise
-(our choice). Text, image or both are left out of some clips, as in IP-Adapter (arXiv 2308.06721). Only the adapter
-learns.
+The loss is in ssg_loss.py, the model with the adapter in it in ssg_model.py, the users' videos in video_folder.py.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 
+import comfy.model_management
+import comfy.utils
 import torch
 from torch import Tensor
 
-from ..host.editing import Call, edit_attention, edit_inputs
-from ..host.families import family_of, wan
-from ..host.forward import Forward
-from ..host.frozen_model import batch_groups, cat_conds, denoised, sigmas_at
-from ..kernels.ssg_adapter import Prompt, SSGAdapter
+from ..host.families import family_of
+from ..host.frozen_model import checkpointed, copying_norms, in_training, load_frozen, own_copy
+from ..host.weights import save_weights
+from ..kernels.ssg_adapter import SSGAdapter, initialise, parameter_count
 from ..kernels.ssg_spec import Spec
-from ..patches.blocks import parse_blocks
-from ..patches.ssg_adapter import NAME
+from .checkpoint import require_readable
+from .loop import Enough, Export, train
+from .plan import Plan, State
+from .ssg_loss import Draw, losses
+from .ssg_model import spec_for, with_adapter
+from .video_folder import VideoFolder
 
-FEATURES = "semantic_video_prompted"  # transformer option: CLIP features, a row for each clip of the batch
-PROMPT = f"{NAME} prompt"
-TEXT_DROPOUT, IMAGE_DROPOUT, BOTH_DROPOUT = 0.05, 0.05, 0.05  # IP-Adapter's
-OBJECT_WEIGHT = 4.0
+VALIDATIONS = 4  # batches, always the same, with the same noise
+PATIENCE = 8
+Describe = Callable[[State, dict, dict[str, float]], dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """latents: as the model sees them [n, channels, frames, height, width]; conds, silent: for each clip, and of the
-    empty text (`conds_of`); features: [n, tokens, clip_width]; cover: where an object is [n, 1, frames, height, width],
-    or None."""
+class Settings:
+    """validate: draws of videos that are not learnt from; every: steps between validations; patience: how many without
+    a better one end the training, 0 for never. checkpointing: blocks run twice, which saves most of the memory.
+    offload: the model's weights stay in main memory. dtype: of autocast, or None."""
 
-    latents: Tensor
-    conds: list[dict]
-    silent: list[dict]
-    features: Tensor
-    cover: Tensor | None = None
-
-
-Draw = Callable[[Random], Batch]
+    validate: Draw | None = None
+    every: int = 50
+    patience: int = 0
+    checkpointing: bool = True
+    offload: bool = False
+    dtype: torch.dtype | None = torch.bfloat16
 
 
-def spec_for(
-    model,
-    features: Tensor,
-    rank: int,
-    blocks: tuple[int, ...] | None = None,
-    token_width: int = 1280,
-    spatial: str = "rope",
-) -> Spec:
-    """The Spec of an adapter for MODEL and CLIP features [n, tokens, width] of square images. blocks None: all. Raises
-    ValueError where it cannot be."""
-    side = round((features.shape[1] - 1) ** 0.5)
-    if side * side + 1 != features.shape[1]:
-        raise ValueError(
-            f"clip: {features.shape[1]} tokens per image are no class token and a square of patches. Use a ViT CLIP."
-        )
-    family, module = family_of(model), model.model.diffusion_model
-    if hasattr(module, "vace_blocks"):
-        raise ValueError(
-            "model: VACE cannot be trained on. Train on the T2V model it was made from; the adapter then works on both."
-        )
-    count = family.blocks(module)
-    blocks = tuple(range(count)) if blocks is None else blocks
-    if not blocks or min(blocks) < 0 or max(blocks) >= count:
-        raise ValueError(f"blocks {', '.join(map(str, blocks))}: this model has {count}. Use 0 to {count - 1}.")
-    width, heads = family.width_heads(module)
-    return Spec(
-        "wan" if family is wan else "hunyuan",
-        width,
-        heads,
-        blocks,
-        rank,
-        features.shape[-1],
-        (side, side),
-        token_width,
-        spatial,
-    )
+USUAL = Settings()
 
 
-def blocks_of(model, text: str) -> tuple[int, ...] | None:
-    """Numbers of the blocks named, such as "0-3,8", None for all. Raises ValueError for what is no block of MODEL."""
-    try:
-        return tuple(sorted(parse_blocks(text, family_of(model).blocks(model.model.diffusion_model)))) or None
-    except ValueError as error:
-        raise ValueError(f"blocks: {error}" if text.strip() else str(error)) from None
+def train_adapter(
+    model, spec: Spec, draw: Draw, plan: Plan, export: Export, settings: Settings = USUAL
+) -> tuple[dict[str, Tensor], State]:
+    """Trains until the plan is done or validation gets no better; returns the averaged weights at the end. When the
+    user interrupts, the last checkpoint and the last export stay.
 
-
-def with_adapter(model, module: SSGAdapter, passes: str = "both", strength: float = 1.0):
-    """A clone of MODEL with the adapter in it, that looks at what `option_of` gives. Its output is that of SSG Adapter
-    Apply; `module` may want gradients.
-
-    passes: as in `Guide`, for sampling; a pass of n clips has n rows.
+    export(weights, state): with validation whenever it is better than ever before; else every plan.export_minutes, and
+    at the end. MODEL itself is left as it was. Raises ValueError as `train` does.
     """
+    with ExitStack() as stack:
+        stack.enter_context(in_training())
+        model = own_copy(model)
+        load_frozen(model, settings.offload)
+        adapter = SSGAdapter(spec, device=model.load_device)
+        initialise(adapter, plan.seed)
+        blocks = family_of(model).block_modules(model.model.diffusion_model)
+        stack.enter_context(copying_norms(blocks))
+        if settings.checkpointing:
+            stack.enter_context(checkpointed(blocks))
+        patched, bar = with_adapter(model, adapter), comfy.utils.ProgressBar(plan.steps or 1000)
 
-    def prepare(forward: Forward) -> dict:
-        features = forward.options[FEATURES]
-        rows = [i for i, row in enumerate(forward.rows) if passes == "both" or row == 0]
-        if rows:  # before the blocks, which may run twice
-            mine = features[[i % len(features) for i in rows]].to(forward.arguments["x"].device)
-            forward.state[NAME] = rows, module.prompt(mine, forward.layout.height, forward.layout.width)
-        return {}
+        def loss_of(step: int, done: float) -> dict[str, Tensor]:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            bar.update_absolute(step if plan.steps else int(1000 * done))
+            return losses(patched, draw, Random(f"{plan.seed}/{step}/ssg"), settings.dtype)
 
-    def edit(call: Call, proceed) -> Tensor:
-        out, (rows, prompt) = proceed(call), call.forward.state.get(NAME, ((), None))
-        if call.site.block not in module.spec.blocks or not rows:
-            return out
-        layout = call.forward.layout
-        grid = slice(call.before, call.before + layout.frames * layout.height * layout.width)
-        return spliced(out, rows, grid, strength * branch(module, call.site.block, call.q[rows, grid], prompt))
-
-    model = edit_inputs(model, PROMPT, prepare)
-    return edit_attention(model, NAME, edit, sites=("text", "joint"))
-
-
-def branch(module: SSGAdapter, block: int, q: Tensor, prompt: Prompt) -> Tensor:
-    return module.branch(block, q, *(x.to(q) for x in module.keys_values(block, prompt)), prompt)
-
-
-def spliced(out: Tensor, rows: list[int], grid: slice, added: Tensor) -> Tensor:
-    """`out` [batch, tokens, width] with `added` [rows, grid, width] on its rows and tokens; the result of the attention
-    itself stays as it is."""
-    out = out.clone()
-    out[rows, grid] += added.to(out)
-    return out
+        if settings.validate is None:
+            weights, state = train(plan, adapter, loss_of, export if plan.export_minutes else None)
+            exported = bool(plan.export_minutes)
+        else:
+            enough = stopping(patched, adapter, plan, export, settings)
+            weights, state = train(plan, adapter, loss_of, enough=enough)
+            exported = "validation" in state.curves
+        if not exported:
+            export(weights, state)
+        bar.update_absolute(bar.total)
+    return weights, state
 
 
-def option_of(features: Tensor) -> dict[str, Tensor]:
-    """Transformer options of a run whose clips look at features [n, tokens, width]."""
-    return {FEATURES: features}
+def stopping(patched, adapter: SSGAdapter, plan: Plan, export: Export, settings: Settings) -> Enough:
+    """`enough` of `train`: validates every so many steps, exports what is better than ever before, and ends the
+    training when nothing has been for `patience` validations."""
+
+    def enough(weights: dict[str, Tensor], state: State) -> bool:
+        if state.step % settings.every:
+            return False
+        curve = state.curves.setdefault("validation", [])
+        best_step, best = min(
+            (point for point in curve if math.isfinite(point[1])), key=lambda point: point[1], default=(0, math.inf)
+        )
+        value = validation(patched, adapter, weights, settings, plan)
+        curve.append((state.step, value))
+        if value < best:
+            export(weights, state)
+            return False
+        since = sum(step > best_step for step, _ in curve)
+        return settings.patience > 0 and since >= settings.patience
+
+    return enough
 
 
-def losses(
-    model, draw: Draw, rng: Random, dtype: torch.dtype | None = torch.bfloat16, dropout: bool = True
-) -> dict[str, Tensor]:
-    """ "loss" of one batch and, where objects are known, "objects". model: from `with_adapter`; dtype: of autocast,
-    None for none."""
-    batch = draw(rng)
-    x0, sampling = batch.latents, model.get_model_object("model_sampling")
-    count = len(x0)
-    generator = torch.Generator().manual_seed(rng.getrandbits(60))
-    noise = torch.randn(x0.shape, generator=generator).to(x0)
-    sigma = sigmas_at(sampling, (torch.arange(count) + torch.rand(count, generator=generator)) / count).to(
-        x0
-    )  # stratified
-    conds, features = list(batch.conds), batch.features.clone()
-    for i in range(count if dropout else 0):
-        luck = rng.random()
-        if luck < TEXT_DROPOUT + BOTH_DROPOUT:
-            conds[i] = batch.silent[i]
-        if TEXT_DROPOUT <= luck < TEXT_DROPOUT + BOTH_DROPOUT + IMAGE_DROPOUT:
-            features[i] = 0
-    x = sampling.noise_scaling(sigma, noise, x0)
-    groups, parts = batch_groups(conds), []
-    for group in groups:
-        with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
-            predicted = denoised(
-                model,
-                x[group],
-                sigma[group],
-                cat_conds([conds[i] for i in group], x.device),
-                option_of(features[group]),
-            )
-        wide = sigma[group].view(-1, *[1] * (x0.ndim - 1))
-        parts.append(
-            ((predicted.float() - x0[group]) / wide).square().mean(1, keepdim=True)
-        )  # = of velocities: both are (x - x0) / s
-    error = torch.cat(parts)[torch.tensor([i for group in groups for i in group]).argsort()]
-    if batch.cover is None:
-        return {"loss": error.mean()}
-    weight = 1 + (OBJECT_WEIGHT - 1) * (1 - sigma.view(-1, 1, 1, 1, 1)) * batch.cover
-    return {"loss": (error * weight).sum() / weight.sum(), "objects": (error * batch.cover).sum() / batch.cover.sum()}
+def validation(patched, adapter: SSGAdapter, weights: dict[str, Tensor], settings: Settings, plan: Plan) -> float:
+    """Mean loss of the averaged weights on videos that are not learnt from."""
+    now = {key: value.detach().clone() for key, value in adapter.state_dict().items()}
+    adapter.load_state_dict(weights)
+    with torch.no_grad():
+        values = []
+        for i in range(VALIDATIONS):
+            rng = Random(f"{plan.seed}/{i}/validation")
+            values.append(float(losses(patched, settings.validate, rng, settings.dtype, dropout=False)["loss"]))
+    adapter.load_state_dict(now)
+    return sum(values) / len(values)
+
+
+def train_on_videos(
+    videos: VideoFolder,
+    target: Path,
+    plan: Plan,
+    describe: Describe,
+    share: float = 0.1,
+    settings: Settings = USUAL,
+    **options,
+) -> State:
+    """Encodes the videos that are not encoded yet, trains an adapter on them and writes it to `target`.
+
+    describe(state, facts, losses): the file's metadata, of facts about videos and adapter and of the last value of each
+    loss. share: of the videos, to validate on. settings.validate is made here. options: of `spec_for`. Raises
+    ValueError for videos that cannot be used, and as `spec_for` and `train_adapter` do.
+    """
+    if plan.resume and plan.checkpoint.exists():
+        require_readable(plan.checkpoint)  # before hours of encoding
+    with torch.inference_mode():
+        videos.fill()
+    learnt, kept = videos.split(share, plan.seed)
+    spec, shape = spec_for(videos.model, videos.features_of(learnt[0])[None], **options), videos.shape
+    facts = {
+        "clips": len(videos),
+        "folder": videos.folder.name,
+        "size": [shape.width, shape.height, shape.length],
+        "fps": shape.fps,
+        "style": shape.style,
+        "parameters": parameter_count(spec),
+    }
+
+    def export(weights: dict[str, Tensor], state: State) -> None:
+        last = {name: curve[-1][1] for name, curve in state.curves.items() if curve}
+        save_adapter(weights, spec, target, describe(state, facts, last))
+
+    settings = replace(settings, validate=videos.draw(kept, plan.batch) if kept else None)
+    weights, state = train_adapter(videos.model, spec, videos.draw(learnt, plan.batch), plan, export, settings)
+    if not target.exists():  # resumed where there was nothing left to do
+        export(weights, state)
+    return state
+
+
+def save_adapter(weights: dict[str, Tensor], spec: Spec, path: Path, metadata: dict[str, str]) -> None:
+    """bfloat16, for the SSG Adapter Loader."""
+    small = {key: value.detach().bfloat16().cpu() for key, value in weights.items()}
+    save_weights(small, path, metadata | spec.metadata)

@@ -1,12 +1,9 @@
-"""An expert of Video-As-Prompt (arXiv 2510.20888) from the backbone's own weights, by flow matching on (reference,
-target) pairs.
-
-    x_s  = (1 - s) x0 + s eps
-    loss = mean(w |f(x_s, 1000 s, text | reference, its text) - (eps - x0)|^2)        as in flow_matching.py
+"""An expert of Video-As-Prompt (arXiv 2510.20888) from the backbone's own weights, by flow matching (flow_matching.py)
+on (reference, target) pairs.
 
 As published: every tensor of the expert starts as a copy of its backbone twin, only the expert learns, the reference is
-clean and told timestep 1, and both captions are dropped together. f is VAP Apply on the host's model: what is trained
-is what is sampled.
+clean and told timestep 1, and both captions are dropped together. What is trained is VAP Apply on the host's model, so
+what is trained is what is sampled.
 """
 
 import re
@@ -19,15 +16,24 @@ import comfy.sd
 import torch
 from torch import Tensor
 
+from ..host.frozen_model import model_conds, vision_output
+from ..host.reference import carrying
 from ..host.weights import Checkpoint, save_weights
 from ..kernels.video_prompt import IMAGE, LATENT, TEXT
 from ..patches.video_prompt import VideoPrompt, apply
 from ..patches.video_prompt_expert import load_expert
 from ..patches.video_prompt_keys import HEAD, used_keys
-from .flow_matching import losses_of, shifted
-from .loop import Plan, random_at
+from .flow_matching import Batch, losses
+from .loop import LossOf
+from .plan import Plan, random_at
 
 CAPTION_DROPOUT = 0.05
+PARTS = (16, 4, 16)  # channels of `encode_reference`: the video, the mask of what is given, its first frame before grey
+
+# A batch, each pair a dict: target, reference [36, time, height, width] (`encode_reference`), text, reference_text
+# [tokens, width], for backbones with an image branch image, reference_image [tokens, width], and where objects are
+# known, cover [1, time, height, width] of the target's.
+Draw = Callable[[Random], list[dict[str, Tensor]]]
 
 
 def start_expert(backbone: Path, layers: tuple[int, ...], path: Path) -> None:
@@ -59,55 +65,43 @@ def start_expert(backbone: Path, layers: tuple[int, ...], path: Path) -> None:
 def load_pair(backbone: Path, start: Path) -> tuple[object, torch.nn.Module]:
     """(MODEL that follows references, the expert in it): float32, only the expert wants gradients."""
     options, device = {"dtype": torch.float32}, comfy.model_management.get_torch_device()
-    model, expert = comfy.sd.load_diffusion_model(str(backbone), model_options=options), load_expert(start, options)
+    model = comfy.sd.load_diffusion_model(str(backbone), model_options=options)
+    expert = load_expert(start, options)
     model.model.diffusion_model.requires_grad_(False).to(device)
-    return apply(model, expert, VideoPrompt()), expert.model.diffusion_model.requires_grad_(True).to(device)
+    expert.model.diffusion_model.requires_grad_(True).to(device)
+    return apply(model, expert, VideoPrompt()), expert.model.diffusion_model
 
 
-def velocity(
-    model,
-    x: Tensor,
-    timestep: Tensor,
-    text: Tensor,
-    reference: Tensor,
-    reference_text: Tensor,
-    image: Tensor | None = None,
-    reference_image: Tensor | None = None,
-) -> Tensor:
-    """What a patched MODEL predicts for x [batch, 36, time, height, width] at timestep [batch], 0 .. 1000, in one call
-    as the sampler makes it. image, reference_image: CLIP vision features, for backbones with an image branch."""
-    options = {**model.model_options["transformer_options"], "wrappers": model.wrappers}
-    conds = {LATENT: [reference], TEXT: reference_text} | ({} if reference_image is None else {IMAGE: reference_image})
-    return model.model.diffusion_model(x, timestep, text, image, transformer_options=options, **conds)
+def pair_conds(model, pair: dict[str, Tensor]) -> dict:
+    """Conds of one pair, of the very conditioning that WanImageToVideo and VAP Reference make of it."""
+    pair = {name: value[None] for name, value in pair.items()}
+    latent, mask, image = pair["target"].split(PARTS, 1)
+    start = {"concat_latent_image": model.model.process_latent_out(image), "concat_mask": 1 - mask}
+    if "image" in pair:
+        start["clip_vision_output"] = vision_output(pair["image"])
+    tensors = {TEXT: pair["reference_text"]}
+    if "reference_image" in pair:
+        tensors[IMAGE] = pair["reference_image"]
+    [[text, extra]] = carrying([[pair["text"], start]], {LATENT: pair["reference"]}, tensors)
+    return model_conds(model, latent, text, extra)
 
 
-def make_loss(model, draw: Callable[[Random], dict[str, Tensor]], plan: Plan):
-    """loss_of(step, progress) of `train`. draw(rng) gives a batch: target, reference [batch, 36, time, height, width],
-    text, reference_text [batch, tokens, width], optionally cover [batch, 1, time, height, width], where an object is,
-    and image, reference_image."""
+def batch_of(model, pairs: list[dict[str, Tensor]]) -> Batch:
+    """Of pairs as `Draw` gives them."""
+    device = model.load_device
+    latents = torch.stack([pair["target"][: PARTS[0]] for pair in pairs]).to(device)
+    cover = torch.stack([pair["cover"] for pair in pairs]).to(device) if "cover" in pairs[0] else None
+    return Batch(latents, [pair_conds(model, pair) for pair in pairs], cover)
+
+
+def make_loss(model, draw: Draw, plan: Plan, dtype: torch.dtype | None = torch.bfloat16) -> LossOf:
+    """loss_of(step, progress) of `train`. model: of `load_pair`; dtype: of autocast, None for none."""
 
     def loss_of(step: int, done: float) -> dict[str, Tensor]:
+        comfy.model_management.throw_exception_if_processing_interrupted()
         rng = random_at(plan.seed, step, 13)
-        batch = draw(rng)
-        generator = torch.Generator().manual_seed(rng.getrandbits(60))
-        x0, given = batch["target"].split((16, 20), 1)
-        noise = torch.randn(x0.shape, generator=generator).to(x0)
-        u = (torch.arange(len(x0)) + torch.rand(len(x0), generator=generator)) / len(x0)  # stratified
-        s = shifted(u).view(-1, 1, 1, 1, 1).to(x0)
-        x = torch.cat((torch.lerp(x0, noise, s), given), 1)
-        with torch.autocast(x.device.type, torch.bfloat16):
-            predicted = velocity(
-                model,
-                x,
-                s.flatten() * 1000,
-                batch["text"],
-                batch["reference"],
-                batch["reference_text"],
-                batch.get("image"),
-                batch.get("reference_image"),
-            )
-        error = (predicted.float() - (noise - x0)).square().mean(1, keepdim=True)
-        return losses_of(error, s, batch["cover"]) if "cover" in batch else {"loss": error.mean()}
+        batch = batch_of(model, draw(rng))
+        return losses(model, batch, rng.getrandbits(60), dtype)
 
     return loss_of
 
@@ -115,4 +109,5 @@ def make_loss(model, draw: Callable[[Random], dict[str, Tensor]], plan: Plan):
 def export(weights: dict[str, Tensor], start: Path, path: Path, metadata: dict[str, str]) -> None:
     """bfloat16 matrices for the VAP Expert Loader, with the facts that the file training started from holds."""
     about = {key: value for key, value in Checkpoint(start).metadata.items() if key in ("layers", "config")}
-    save_weights({k: v.bfloat16() if v.ndim > 1 else v.float() for k, v in weights.items()}, path, about | metadata)
+    small = {key: value.bfloat16() if value.ndim > 1 else value.float() for key, value in weights.items()}
+    save_weights(small, path, about | metadata)

@@ -6,6 +6,7 @@ models other nodes use as well.
 """
 
 import hashlib
+import types
 
 import comfy.clip_vision
 import torch
@@ -31,14 +32,35 @@ def image_features(image: torch.Tensor) -> comfy.clip_vision.Output:
     return output
 
 
+class ToyTokenizer:
+    """A word is a token, in pieces as SentencePiece writes them."""
+
+    def __init__(self):
+        self.inv_vocab = {}
+
+    def __call__(self, text):
+        pieces = ["\u2581" + word for word in text.split()] or [""]
+        ids = [int.from_bytes(hashlib.sha256(piece.encode()).digest()[:4], "big") for piece in pieces]
+        self.inv_vocab |= zip(ids, pieces)
+        return [[(number, 1.0) for number in ids]]
+
+
 class ToyCLIP:
+    """Encodes as ToyTextEncode does, for every family of models."""
+
     cond_stage_model = torch.nn.Linear(1, 1)
+    encoders = ("umt5xxl", "llama", "qwen25_7b")
+
+    def __init__(self):
+        self.tokenizer = types.SimpleNamespace(**dict.fromkeys(self.encoders, ToyTokenizer()))
 
     def tokenize(self, text):
-        return text
+        return {name: getattr(self.tokenizer, name)(text) for name in self.encoders}
 
     def encode_from_tokens_scheduled(self, tokens):
-        return [[text_features(tokens), {"pooled_output": torch.zeros(1, 768)}]]
+        ids = [number for number, _ in tokens["umt5xxl"][0]]
+        text = " ".join(self.tokenizer.umt5xxl.inv_vocab[number].lstrip("\u2581") for number in ids)
+        return [[text_features(text), {"pooled_output": torch.zeros(1, 768)}]]
 
 
 class ToyCLIPVision:

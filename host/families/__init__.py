@@ -1,16 +1,55 @@
-"""What differs between the video models.
+"""What differs between the video models: one module each, with what `Family` lists. Techniques never look inside."""
 
-A family module has NAME, SUPPORTED, accepts, blocks, block_modules, width_heads, trained_frames, layout and site;
-techniques never look inside.
-"""
-
-from types import ModuleType
+from typing import Protocol
 
 from torch import nn
 
+from ..layout import Layout, Site
 from . import hunyuan, wan
 
-FAMILIES = (wan, hunyuan)
+
+class Family(Protocol):
+    """NAME: for messages; SUPPORTED: its models, as an error message lists them. TEXT_ENCODERS: the host's names of
+    those that its text features come from; IMAGE_BEFORE_TEXT: whether features of a start image stand in front of them;
+    REPLACES_FIRST_FRAME: whether the start image may stand in the latent itself. module: the diffusion model."""
+
+    NAME: str
+    SUPPORTED: str
+    TEXT_ENCODERS: tuple[str, ...]
+    IMAGE_BEFORE_TEXT: bool
+    REPLACES_FIRST_FRAME: bool
+
+    def accepts(self, module: nn.Module, host_class: str) -> bool:
+        """Whether `module`, whose class ComfyUI calls `host_class`, is of this family."""
+
+    def blocks(self, module: nn.Module) -> int:
+        """How many blocks it has, all kinds together."""
+
+    def block_modules(self, module: nn.Module) -> list[nn.Module]:
+        """The blocks in the order in which `Site.block` counts them."""
+
+    def width_heads(self, module: nn.Module) -> tuple[int, int]:
+        """Channels of a token, and attention heads."""
+
+    def input_channels(self, module: nn.Module) -> int:
+        """Channels of what the model sees, image latents and masks included."""
+
+    def latent_channels(self, module: nn.Module) -> int:
+        """Channels of the latent."""
+
+    def trained_frames(self, module: nn.Module) -> int:
+        """Latent frames of the videos it was trained on."""
+
+    def layout(self, module: nn.Module, arguments: dict) -> Layout:
+        """Token layout of a call with `arguments`, by name, its extra keyword arguments merged in."""
+
+    def site(
+        self, module: nn.Module, options: dict, layout: Layout, queries: int, keys: int, previous: Site | None
+    ) -> Site | None:
+        """The attention with so many queries and keys, the last one seen being `previous`; None: not one of a block."""
+
+
+FAMILIES: tuple[Family, ...] = (wan, hunyuan)
 
 
 def host_class(module: nn.Module) -> str:
@@ -18,7 +57,7 @@ def host_class(module: nn.Module) -> str:
     return next((c.__name__ for c in type(module).__mro__ if c.__module__.startswith("comfy.")), type(module).__name__)
 
 
-def family_of(model) -> ModuleType:
+def family_of(model) -> Family:
     """The family of a MODEL. Raises ValueError, naming what was given and what would do."""
     module = model.model.diffusion_model
     for family in FAMILIES:

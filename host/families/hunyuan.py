@@ -13,6 +13,8 @@ from .wan import patch_tokens
 NAME = "HunyuanVideo"
 REPLACES_FIRST_FRAME = True  # the start image may stand in the latent itself ("v2 (replace)")
 SUPPORTED = "HunyuanVideo 1 T2V, I2V and HunyuanVideo 1.5"
+TEXT_ENCODERS = ("llama", "qwen25_7b")  # names of their tokens in a CLIP
+IMAGE_BEFORE_TEXT = True  # with a start image, the text features of HunyuanVideo 1 begin with those of the image
 
 
 def accepts(module: nn.Module, host_class: str) -> bool:
@@ -50,7 +52,7 @@ def layout(module: nn.Module, arguments: dict) -> Layout:
     before = prod(patch_tokens(reference.shape, module.patch_size)) if reference is not None else 0
     clip = arguments.get("clip_fea")
     image = clip.shape[-2] if clip is not None and module.vision_in is not None else 0
-    return Layout(*grid, before=before, image=image)
+    return Layout(*grid, before=before, image=image, patch=tuple(module.patch_size[1:]))
 
 
 def site(

@@ -15,6 +15,8 @@ REPLACES_FIRST_FRAME = False
 SUPPORTED = "Wan 2.1 / 2.2 T2V, I2V, TI2V 5B, Fun Control, Fun Camera, VACE, Phantom"
 CLASSES = ("WanModel", "VaceWanModel", "CameraWanModel")
 ORDER = ("self", "image", "text")
+TEXT_ENCODERS = ("umt5xxl",)  # names of their tokens in a CLIP
+IMAGE_BEFORE_TEXT = False
 
 
 def accepts(module: nn.Module, host_class: str) -> bool:
@@ -63,7 +65,9 @@ def layout(module: nn.Module, arguments: dict) -> Layout:
     after += sum(prod(patch_tokens(latent.shape, patch)) for latent in arguments.get("context_latents") or ())
     clip = arguments.get("clip_fea")
     image = clip.shape[-2] if clip is not None and module.img_emb is not None else 0
-    return Layout(*grid, before=before, after=after, text=arguments["context"].shape[1], image=image)
+    return Layout(
+        *grid, before=before, after=after, text=arguments["context"].shape[1], image=image, patch=tuple(patch[1:])
+    )
 
 
 def site(
@@ -79,11 +83,8 @@ def site(
         return None
     start = ORDER.index(previous.kind) + 1 if previous else 0
     kind = min(fits, key=lambda kind: (ORDER.index(kind) - start) % len(ORDER))
-    again = (
-        previous is not None
-        and previous.block == options["block_index"]
-        and (previous.stream == "side" or previous.kind == "text")
-    )
-    return Site(
-        kind, options["block_index"], blocks(module), "side" if again and hasattr(module, "vace_blocks") else "double"
-    )
+    block, stream = options["block_index"], "double"
+    if previous and previous.block == block:
+        again = kind == "self" and previous.kind != "self" and hasattr(module, "vace_blocks")
+        stream = "side" if again else previous.stream
+    return Site(kind, block, blocks(module), stream)

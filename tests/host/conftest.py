@@ -79,3 +79,20 @@ def clip(open_clip_file):
     from semantic_video.host.clip_loading import load_clip
 
     return load_clip(open_clip_file)
+
+
+@pytest.fixture(scope="session")
+def adapters(tmp_path_factory):
+    """adapters(toy) -> a fresh SSG Adapter for it, read from its file, every weight of which counts."""
+    from semantic_video.harness.toy import write_toy_adapter
+    from semantic_video.patches.ssg_adapter_file import load_adapter
+    from semantic_video.tests.host.test_ssg_adapter import BLOCKS, SMALL
+
+    folder = tmp_path_factory.mktemp("adapters")
+
+    def load(name="wan-t2v", dtype=None, **changes):
+        path = folder / f"{name}.safetensors"
+        write_toy_adapter(path, name, **SMALL | {"blocks": BLOCKS.get(name, (0, 2))} | changes)
+        return load_adapter(path, dtype)
+
+    return load

@@ -170,3 +170,19 @@ def test_runs_without_a_start_image_stop_before_the_first_step(toys, toy):
     with pytest.raises(ValueError, match="ALG: no conditioning carries a start image.*WanImageToVideo"):
         sample(apply(toys(toy), ALG()), Shot(toy), callback=lambda *a: stepped.append(a))
     assert not stepped
+
+
+def test_in_context_windows_only_the_first_frame_of_the_video_is_blurred(toys):
+    """HunyuanVideo's "v2 (replace)": later windows begin with a frame that is no start image."""
+    shot = Shot("hunyuan-i2v", frames=13, height=6, width=8, steps=1, cfg=1.0)
+    model = windows(toys("hunyuan-i2v"), length=8, overlap=2, causal_window_fix=False)
+    reference = model.clone()
+
+    def wrapper(executor, x, *args, **kwargs):
+        [options] = [a for a in (*args, *kwargs.values()) if isinstance(a, dict) and "context_window" in a]
+        if options["context_window"].index_list[0] == 0:
+            x = torch.cat([blur(x[:, :, :1], 0.625), x[:, :, 1:]], dim=2)
+        return executor(x, *args, **kwargs)
+
+    reference.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "reference", wrapper)
+    torch.testing.assert_close(sample(apply(model, ALG()), shot), sample(reference, shot), rtol=1e-4, atol=1e-5)

@@ -567,3 +567,33 @@ def test_a_patch_that_never_acted_says_so_once(toys, caplog):
         sample(editing(model, passing), shot)
     assert len(caplog.messages) == 1
     assert "start and end leave out all steps" in caplog.text
+
+
+@pytest.mark.parametrize("axes", [2, 3, 4])
+def test_masks_of_any_rank_reach_the_editor_with_four_axes(toys, axes, monkeypatch):
+    """[queries, keys], [batch, queries, keys], [batch, heads, queries, keys]: a mask of its own for each batch row."""
+    import comfy.ldm.wan.model as wan
+
+    plain, seen = wan.optimized_attention, []
+
+    def masked(q, k, v, heads, **kwargs):
+        batch = 1 if axes == 2 else len(q)
+        mask = torch.rand(batch, q.shape[1], k.shape[1], generator=torch.Generator().manual_seed(5)) > 0.5
+        mask[..., 0] = True
+        mask = torch.zeros(mask.shape).masked_fill(~mask, -1e4)
+        mask = {2: lambda: mask[0], 3: lambda: mask, 4: lambda: mask[:, None].repeat(1, heads, 1, 1)}[axes]()
+        return plain(q, k, v, heads=heads, mask=mask, **kwargs)
+
+    def written(call, proceed):
+        out = proceed(call)
+        seen.append(call.mask.shape)
+        q, k, v = (x.double().transpose(1, 2) for x in (call.q, call.k, call.v))
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        own = ((scores + call.mask).softmax(-1) @ v).transpose(1, 2).flatten(2)
+        torch.testing.assert_close(out, own.to(out.dtype), rtol=1e-4, atol=1e-4)
+        return proceed(call.replace(mask=call.mask.clone()))
+
+    monkeypatch.setattr(wan, "optimized_attention", masked)
+    model, shot = toys("wan-t2v"), Shot("wan-t2v", steps=1)
+    assert torch.equal(sample(editing(model, written), shot), sample(model, shot))
+    assert {shape[:2] for shape in seen} == {{2: (1, 1), 3: (2, 1), 4: (2, 2)}[axes]}

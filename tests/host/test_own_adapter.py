@@ -55,9 +55,8 @@ def flags(tmp_path, monkeypatch):
         "out": [tmp_path / "mine"],
         "cache": [tmp_path / "cache"],
     } | WORDS
-    with torch.inference_mode(False):
-        yield flags
-    comfy.model_management.in_training = False
+    yield flags
+    assert not comfy.model_management.in_training and torch.is_inference_mode_enabled()
     assert all(of == ([str(text_encoder)], comfy.sd.CLIPType.WAN) for of in asked)
 
 
@@ -87,7 +86,6 @@ def test_it_writes_an_adapter_that_the_model_follows_and_goes_on_from_there(flag
     assert facts["size"] == [48, 32, 5] and facts["command"].startswith("python run.py train ssg-adapter --clips")
     assert "/" not in facts["command"] and "\\" not in facts["command"]  # files are shared, folders are their owner's
     assert len(list((flags["cache"][0] / "clips").iterdir())) == 4, "three clips and the empty text"
-    comfy.model_management.in_training = False
     with torch.inference_mode():
         model = toys("wan-t2v")
         plain = sample(model, Shot("wan-t2v"))
@@ -113,7 +111,7 @@ def test_validation_is_on_as_many_clips_as_asked(flags, monkeypatch):
     facts = facts_of(flags["out"][0] / "ssg_adapter.safetensors")
     assert sorted(drawn) == [1, 2] and facts["held_out"]["validation"] > 0 and facts["steps"] == 50
     with pytest.raises(
-        ValueError, match=r"--held-out 3: .*clips has 3 clips, and one at least must be learnt from. Give 0 to 2"
+        ValueError, match=r"--held-out 3: .*clips has 3 videos, and one at least must be learnt from. Give 0 to 2"
     ):
         run(flags, held_out=["3"])
 
@@ -143,7 +141,7 @@ def test_an_image_branch_needs_its_clip_vision(flags, tmp_path):
         ({"out": None}, "--clips: also give --out, the folder for your adapter"),
         (
             {"clips": None},
-            "--backbone: is for clips of your own; also give --pairs .video-prompt. or --clips .ssg-adapter",
+            "--backbone: is for videos of your own; also give --pairs .video-prompt. or --clips .ssg-adapter",
         ),
         ({"clips": ["/nowhere"]}, "--clips: folder '/nowhere': no such folder. Give the full path"),
         ({"vae": ["/nowhere.safetensors"]}, r"--vae /nowhere.safetensors: no such file. Correct its path"),
@@ -171,11 +169,10 @@ def test_the_text_encoder_is_loaded_as_the_backbone_s(toys, name, kind):
 
 def test_a_folder_without_clips(flags, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="--clips: folder '.*empty': no videos in it. Put clips there"):
+    with pytest.raises(ValueError, match="--clips: folder '.*empty': no videos in it. Put videos there"):
         run(flags, clips=[tmp_path / "empty"])
 
 
 def test_other_models_take_no_clips():
     with pytest.raises(ValueError, match="--clips: is for ssg-adapter, not for video-prompt"):
         main(["video-prompt", "--clips", "x"])
-    comfy.model_management.in_training = False

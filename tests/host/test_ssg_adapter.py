@@ -23,7 +23,8 @@ from semantic_video.kernels.ssg_adapter import SSGAdapter, initialise
 from semantic_video.kernels.ssg_spec import Spec
 from semantic_video.nodes.ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
 from semantic_video.patches import ssg_adapter
-from semantic_video.patches.ssg_adapter import Guide, apply, per_latent_frame
+from semantic_video.patches.per_frame import per_latent_frame
+from semantic_video.patches.ssg_adapter import Guide, apply
 from semantic_video.patches.ssg_adapter_file import load_adapter
 from semantic_video.patches.swin_renderer import SwinRenderer
 from semantic_video.patches.swin_renderer import apply as swin
@@ -34,19 +35,6 @@ SMALL = {"clip_width": 20, "grid": (3, 4), "token_width": 10}
 BLOCKS = {"wan-t2v": (0, 2), "wan-i2v-clip": (0, 2), "hunyuan-t2v": (1, 3), "hunyuan-1.5": (0, 3)}
 IMAGE = seeded(1, 13, 20, seed=30)
 NEAR = {"rtol": 1e-3, "atol": 1e-4}
-
-
-@pytest.fixture(scope="session")
-def adapters(tmp_path_factory):
-    """adapters(toy) -> a fresh adapter for it, read from its file, every weight of which counts."""
-    folder = tmp_path_factory.mktemp("adapters")
-
-    def load(name="wan-t2v", dtype=None, **changes):
-        path = folder / f"{name}.safetensors"
-        write_toy_adapter(path, name, **SMALL | {"blocks": BLOCKS.get(name, (0, 2))} | changes)
-        return load_adapter(path, dtype)
-
-    return load
 
 
 def fresh(name, tmp_path, **changes):

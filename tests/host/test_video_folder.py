@@ -9,11 +9,13 @@ import comfy.utils
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from semantic_video.harness.toy import write_toy_vae
 from semantic_video.harness.toy_nodes import ToyCLIP, ToyCLIPVision
-from semantic_video.training.video_files import captioned_videos, read_frames
-from semantic_video.training.video_folder import Encoders, Shape, VideoFolder
+from semantic_video.training.video_encoding import Encoders, Shape
+from semantic_video.training.video_files import captioned_videos, read_start, read_video
+from semantic_video.training.video_folder import VideoFolder
 
 SHAPE = Shape(48, 32, 5, 0.0)
 
@@ -54,28 +56,42 @@ def folder_of(clips, toys, vae, tmp_path, name="wan-t2v", shape=SHAPE):
 
 def test_frames_are_taken_cropped_and_resampled(clips):
     path = clips / "0.mp4"
-    frames = read_frames(path, 5, 32, 32)
+    frames = read_start(path, 5, 32, 32)
     assert frames.shape == (5, 32, 32, 3) and frames.min() >= 0 and frames.max() <= 1
     levels = frames[:, 16, 28, 0] * 255
     torch.testing.assert_close(levels, torch.arange(5) * 10.0 + 10, atol=4, rtol=0)
     assert frames[0, 16, 4, 0] > frames[0, 16, 28, 0]
-    half = read_frames(path, 4, 32, 32, fps=4.0)[:, 16, 28, 0] * 255
+    half = read_start(path, 4, 32, 32, fps=4.0)[:, 16, 28, 0] * 255
     torch.testing.assert_close(half, torch.arange(4) * 20.0 + 10, atol=4, rtol=0)
-    double = read_frames(path, 5, 32, 32, fps=16.0)[:, 16, 28, 0] * 255
+    double = read_start(path, 5, 32, 32, fps=16.0)[:, 16, 28, 0] * 255
     torch.testing.assert_close(double, torch.tensor([10.0, 20, 20, 30, 30]), atol=4, rtol=0)
+
+
+def test_whole_videos_and_evenly_taken_frames(clips, tmp_path):
+    levels = read_video(clips / "0.mp4")[:, 32, 90, 0] * 255
+    torch.testing.assert_close(levels, torch.arange(8) * 10.0 + 10, atol=4, rtol=0)
+    even = read_video(clips / "0.mp4", 3)[:, 32, 90, 0] * 255
+    torch.testing.assert_close(even, torch.tensor([10.0, 40, 80]), atol=4, rtol=0)
+    pictures = [Image.new("RGB", (16, 8), (40 * i, 0, 255)) for i in range(3)]
+    pictures[0].save(tmp_path / "x.webp", save_all=True, append_images=pictures[1:], lossless=True)
+    found = read_video(tmp_path / "x.webp") * 255
+    assert found.shape == (3, 8, 16, 3) and found[:, 0, 0, 0].tolist() == [0, 40, 80] and (found[..., 2] == 255).all()
+    (tmp_path / "y.mp4").write_bytes(b"no video")
+    with pytest.raises(ValueError, match="y.mp4: cannot be read as a video"):
+        read_video(tmp_path / "y.mp4")
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f: [p.unlink() for p in list(f.iterdir())], "no videos in it. Put clips there"),
-        (lambda f: (f / "1.txt").unlink(), r"1.mkv: no 1.txt beside it. Write what the clip shows into"),
+        (lambda f: [p.unlink() for p in list(f.iterdir())], "no videos in it. Put videos there"),
+        (lambda f: (f / "1.txt").unlink(), r"1.mkv: no 1.txt beside it. Write what the video shows into"),
         (lambda f: (f / "1.txt").write_text(" \n"), "1.txt: is empty"),
         (lambda f: (f / "1.mkv").write_bytes(b"no video"), "1.mkv: cannot be read as a video"),
         (lambda f: (f / "1.mkv").write_bytes((f / "1.mkv").read_bytes()[:900]), "1.mkv: "),
         (
             lambda f: write(f / "1.mkv", frames=4),
-            "1.mkv: has 4 frames, length asks for 5. Lower length, or remove the clip",
+            "1.mkv: has 4 frames, length asks for 5. Lower length, or remove the video",
         ),
     ],
 )
@@ -121,14 +137,15 @@ def test_clips_are_encoded_once_and_again_where_anything_differs(clips, toys, va
 def test_a_batch_is_what_the_model_takes(clips, toys, vae, tmp_path, name):
     from random import Random
 
-    from semantic_video.host.frozen_model import differentiable, load_frozen, own_copy
-    from semantic_video.training.ssg_adapter import losses, spec_for, with_adapter
+    from semantic_video.host.frozen_model import in_training, load_frozen, own_copy
+    from semantic_video.training.ssg_loss import losses
+    from semantic_video.training.ssg_model import spec_for, with_adapter
 
     folder = folder_of(clips, toys, vae, tmp_path, name)
     folder.fill()
     learnt, kept = folder.split(0.3, 0)
     assert len(learnt) == 2 and len(kept) == 1 and folder.split(0.0, 0)[1] == []
-    with differentiable():
+    with in_training():
         model = own_copy(toys(name))
         load_frozen(model)
         from semantic_video.kernels.ssg_adapter import SSGAdapter, initialise

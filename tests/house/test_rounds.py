@@ -148,7 +148,7 @@ def test_no_host_is_said_loudly_and_the_counts_come_last(runner, capsys):
     assert code == 0 and [one.title for one in asked] == ["without ComfyUI"]
     assert "NO ComfyUI FOUND" in shown and "DID NOT RUN" in shown
     assert shown.endswith("\n\n5 passed, 0 failed, 0 skipped\n")
-    assert "1 rounds of tests, 1 at a time; about 2:00 (a guess: there is no last run to go by)" in shown
+    assert "Rounds of tests: 1, 1 at a time; about 2:00 (a guess: there is no last run to go by)" in shown
     runner([result(5)], [])
     assert "about 0:42 (as last time)" in capsys.readouterr().out
 

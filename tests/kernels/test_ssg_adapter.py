@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from semantic_video.kernels.rope import apply_rope, patch_centres, rope_freqs
-from semantic_video.kernels.ssg_adapter import SSGAdapter, blend, dense, initialise, parameter_count, token_weights
+from semantic_video.kernels.ssg_adapter import (
+    SSGAdapter,
+    View,
+    blend,
+    crop_mask,
+    dense,
+    initialise,
+    parameter_count,
+    token_weights,
+)
 from semantic_video.kernels.ssg_spec import THETA, Spec
 
 WAN = Spec("wan", width=48, heads=2, blocks=(0, 2), rank=4, clip_width=20, grid=(3, 4), token_width=10)
@@ -273,3 +282,35 @@ def test_weights_of_masks_stay_between_0_and_1():
     mask = torch.tensor([[-1.0, 3.0, 0.25, 0.75]]).view(1, 1, 4)
     assert token_weights(mask, 1, 4).flatten().tolist() == [0.0, 1.0, 0.25, 0.75]
     assert token_weights(mask, 1, 2).flatten().tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("spec", [WAN, HUNYUAN, replace(WAN, spatial="none")], ids=lambda s: f"{s.family}-{s.spatial}")
+def test_a_crop_of_the_picture_sees_what_the_whole_sees_there(spec):
+    """Rows 1 to 3 and columns 2 to 4 of 5 x 6 tokens. HunyuanVideo turns a crop's queries from 0 on, Wan's are bare."""
+    adapter, block, features = filled(spec), spec.blocks[-1], seeded(1, 13, 20)
+    q, (rows, columns) = seeded(1, HEIGHT, WIDTH, spec.heads, spec.dim, seed=1), (slice(1, 4), slice(2, 5))
+
+    def seen(q, *view):
+        grid = q.shape[1:3]
+        if spec.family == "hunyuan":
+            q = apply_rope(q.flatten(1, 2), rope_freqs(grid, grid, spec.axes, THETA[spec.family])).unflatten(1, grid)
+        prompt = adapter.prompt(features, *grid, *view)
+        out = adapter.branch(block, q.flatten(1, 2), *adapter.keys_values(block, prompt), prompt)
+        return out.unflatten(1, grid)
+
+    expected = seen(q)[:, rows, columns]
+    torch.testing.assert_close(seen(q[:, rows, columns], View(1, 2, HEIGHT, WIDTH)), expected, rtol=1e-9, atol=1e-9)
+    if spec.spatial == "rope":
+        assert not torch.allclose(seen(q[:, rows, columns]), expected, rtol=1e-3, atol=1e-3)
+    assert torch.equal(seen(q), seen(q, View(0, 0, HEIGHT, WIDTH)))
+
+
+def test_a_crop_of_a_mask_is_the_mask_there():
+    mask = torch.rand(2, 24, 40, generator=torch.Generator().manual_seed(1))
+    cropped = crop_mask(mask, (6, 10), 1, 3, 4, 5)
+    for frame in range(2):
+        for row in range(4):
+            for column in range(5):
+                y, x = 4 * (row + 1), 4 * (column + 3)
+                assert torch.isclose(cropped[frame, row, column], mask[frame, y : y + 4, x : x + 4].mean())
+    assert cropped.shape == (2, 4, 5)

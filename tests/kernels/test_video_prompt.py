@@ -1,11 +1,13 @@
 """Key names, layer lists and frame selection of Video-As-Prompt, without a host."""
 
 import hashlib
+from itertools import product
 
 import pytest
 import torch
 
-from semantic_video.kernels.video_prompt import select_frames
+from semantic_video.kernels.ssg_adapter import dense
+from semantic_video.kernels.video_prompt import frames_in_step, joint_attention, select_frames
 from semantic_video.patches.video_prompt_keys import PUBLISHED_LAYERS, expert_keys, host_key, used_keys
 
 ATTENTION = {
@@ -145,3 +147,43 @@ def test_frames_by_hand():
     assert chosen(2, 3, "even") == [0, 0, 1]
     with pytest.raises(ValueError, match="1 frame"):
         chosen(1, 3, "even")
+
+
+def naive_attention(q, k, v):
+    """Query by query, head by head, [batch, tokens, heads, dim] -> [batch, queries, heads * dim]."""
+    out = torch.zeros(q.shape[0], q.shape[1], q.shape[2], v.shape[3], dtype=torch.float64)
+    for b, i, h in product(*map(range, q.shape[:3])):
+        weights = torch.stack([q[b, i, h] @ key for key in k[b, :, h]]) / q.shape[3] ** 0.5
+        weights = weights.exp() / weights.exp().sum()
+        out[b, i, h] = sum(w * value for w, value in zip(weights, v[b, :, h]))
+    return out.flatten(2)
+
+
+def test_both_streams_see_both():
+    def drawn(tokens, seed):
+        return torch.randn(2, tokens, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+    q, k, v = (drawn(5, seed) for seed in (1, 2, 3))
+    ref_q, ref_k, ref_v = (drawn(4, seed) for seed in (4, 5, 6))
+    out, ref_out = joint_attention(q, k, v, ref_q, ref_k, ref_v, dense)
+    keys, values = torch.cat((k, ref_k), 1), torch.cat((v, ref_v), 1)
+    torch.testing.assert_close(out, naive_attention(q, keys, values))
+    torch.testing.assert_close(ref_out, naive_attention(ref_q, keys, values))
+    last, none = joint_attention(q, k, v, None, ref_k, ref_v, dense)
+    assert none is None
+    torch.testing.assert_close(last, out)
+
+
+@pytest.mark.parametrize(
+    ("frames", "total", "reference", "expected"),
+    [
+        (range(9), 9, 9, list(range(9))),
+        (range(2, 7), 9, 9, [2, 3, 4, 5, 6]),
+        ((0, 1, 2, 3), 9, 5, [0, 1]),
+        ((5, 6, 7, 8), 9, 5, [2, 3, 4]),
+        ((8,), 9, 20, [17]),
+        ((3, 3), 4, 2, [1]),
+    ],
+)
+def test_frames_in_step(frames, total, reference, expected):
+    assert frames_in_step(frames, total, reference) == expected

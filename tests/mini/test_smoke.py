@@ -4,7 +4,6 @@ does for users."""
 import json
 from shutil import copy
 
-import comfy.model_management
 import comfy.sd
 import comfy.utils
 import pytest
@@ -13,9 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from semantic_video.cli.train_options import main
+from semantic_video.host.frozen_model import in_training
 from semantic_video.mini import clip as mini_clip
 from semantic_video.mini.dit import with_layers
-from semantic_video.training.loop import Plan, State, progress, rate_at
+from semantic_video.training.plan import Plan
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,7 @@ def trained(tmp_path_factory):
         return path
 
     get.cache = base / "cache"
-    yield get
-    comfy.model_management.in_training = False
+    return get
 
 
 def metadata(path) -> dict[str, str]:
@@ -126,11 +125,12 @@ def test_the_expert_learns(trained, tmp_path):
         mini_vae.load(path.parent / "mini_vae.safetensors"),
         mini_clip.load(path.parent / "mini_clip.safetensors"),
     )
-    comfy.model_management.in_training = True
-    model, expert = load_pair(path.parent / "mini_i2v.safetensors", trained.cache / "video-prompt-start.safetensors")
+    start = trained.cache / "video-prompt-start.safetensors"
     plan = Plan("one-batch", tmp_path, steps=20, batch=8, rate=8e-3)
-    loss_of = make_loss(model, draw_mini(Pairs(folder_of(trained.cache, vae, 0), 0, 64), clip, 8), plan)
-    _, state = train(plan, expert, lambda step, done: loss_of(0, done))
+    with in_training():
+        model, expert = load_pair(path.parent / "mini_i2v.safetensors", start)
+        loss_of = make_loss(model, draw_mini(Pairs(folder_of(trained.cache, vae, 0), 0, 64), clip, 8), plan)
+        _, state = train(plan, expert, lambda step, done: loss_of(0, done))
     losses = [value for _, value in state.curves["loss"]]
     assert losses[-1] < losses[0]
 
@@ -242,14 +242,5 @@ def test_training_starts_from_six_blocks_and_names_what_it_cannot_start_from(tra
     with pytest.raises(ValueError, match=r"mini_vae\.safetensors: .* made for another model .* Start from a mini-t2v"):
         trained("mini-t2v", "--start", str(trained("mini-vae")))
     copy(trained.cache / "mini-i2v.safetensors", trained.cache / "mini-t2v.safetensors")
-    with pytest.raises(ValueError, match=r"mini-t2v\.safetensors: .* made for another model .* train without --resume"):
+    with pytest.raises(ValueError, match=r"mini-t2v\.safetensors: .* made for another model .* train without resume"):
         trained("mini-t2v", "--resume")
-
-
-def test_the_rate_ends_at_zero_by_steps_or_by_minutes(tmp_path):
-    plan = Plan("x", tmp_path, minutes=10, steps=1000, rate=1.0, warmup=10)
-    assert rate_at(plan, State(0)) == pytest.approx(0.1, rel=0.01)
-    assert rate_at(plan, State(1000)) == rate_at(plan, State(50, 600.0)) == 0
-    assert progress(plan, State(500, 100)) == 0.5
-    with pytest.raises(ValueError, match="--minutes or --steps"):
-        progress(Plan("x", tmp_path), State())

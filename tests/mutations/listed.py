@@ -5,8 +5,9 @@
 
 SWIN = "tests/host/test_swin_renderer.py"
 FAMILIES = ("tests/host/test_families.py",)
-VAP = ("tests/host/test_video_prompt_values.py",)
+VAP = ("tests/host/test_video_prompt_rows.py",)
 REFERENCE = ("tests/host/test_video_reference.py",)
+ADAPTER = ("tests/host/test_ssg_adapter_rows.py",)
 VALUES = ("tests/host/test_values.py",)
 CLIP_MASK = ("tests/kernels/test_clip_mask.py",)
 PHRASES = ("tests/host/test_clip_mask_values.py",)
@@ -126,10 +127,10 @@ MUTATIONS = [
     ),
     (
         "in step with mirrored frames",
-        "patches/video_prompt.py",
-        "min(frame * count // total, count - 1)",
-        "count - 1 - min(frame * count // total, count - 1)",
-        VAP,
+        "kernels/video_prompt.py",
+        "sorted({min(frame * reference_frames // total_frames, last) for frame in frames})",
+        "sorted({last - min(frame * reference_frames // total_frames, last) for frame in frames})",
+        ("tests/kernels/test_video_prompt.py",),
     ),
     (
         "reference not normalised",
@@ -141,15 +142,15 @@ MUTATIONS = [
     (
         "first frame not normalised",
         "host/reference.py",
-        "process_in(vae.encode(first))",
-        "vae.encode(first)",
+        "process_in(vae.encode(padded_start(frames)))",
+        "vae.encode(padded_start(frames))",
         REFERENCE,
     ),
     (
         "black instead of grey",
-        "host/reference.py",
-        "torch.full_like(frames, 0.5)",
-        "torch.zeros_like(frames)",
+        "host/start_image.py",
+        "GREY = 0.5",
+        "GREY = 0.0",
         REFERENCE,
     ),
     ("in_negative always", "nodes/video_prompt.py", "if in_negative:", "if True:", REFERENCE),
@@ -171,21 +172,21 @@ MUTATIONS = [
     (
         "heads of the expert not compared",
         "patches/video_prompt.py",
-        " or backbone.num_heads != expert_module.num_heads",
-        "",
+        "(expert_module.dim, expert_module.num_heads), (backbone.dim, backbone.num_heads)",
+        "(expert_module.dim, backbone.num_heads), (backbone.dim, backbone.num_heads)",
         VAP,
     ),
     (
         "the expert computes in its own dtype",
         "patches/video_prompt.py",
-        "model.model.manual_cast_dtype or model.model.get_dtype()",
-        "None",
+        "expert.set_model_compute_dtype(cast or model.model.get_dtype())",
+        "pass",
         VAP,
     ),
     # ---- hard to see on a CPU
-    ("precision hint of attend", "host/editing.py", ", low_precision_attention=False)", ")", VALUES),
+    ("precision hint of attend", "host/editing.py", ", low_precision_attention=False", "", ADAPTER),
     ("masks of three axes", "host/editing.py", "else mask.unsqueeze(1)", "else mask.unsqueeze(0)", VALUES),
-    ("the adapter writes into the host's result", "patches/ssg_adapter.py", "out.clone(),", "out,", VALUES),
+    ("the adapter writes into the host's result", "patches/ssg_adapter.py", "out.clone(),", "out,", ADAPTER),
     ("saving is not atomic", "host/weights.py", "path.with_name(PARTIAL.format(path.name))", "path", VALUES),
     # ---- spatial prompting
     ("parts of a long phrase averaged", "patches/clip_mask.py", "mask.amax(1) for", "mask.mean(1) for", PHRASES),

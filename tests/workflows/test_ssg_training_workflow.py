@@ -95,7 +95,7 @@ def test_the_mask_clip_alone_will_do(server, clips):
     ("changes", "message"),
     [
         ({"folder": "/no/such/folder"}, "folder '/no/such/folder': no such folder"),
-        ({"filename": "../escaped"}, "name a file inside models/model_patches"),
+        ({"filename": "../escaped"}, "has an empty part, or one of dots"),
         ({"length": 13, "filename": "long"}, r"0.mp4: has 12 frames, length asks for 13\. Lower length"),
         ({"length": 10, "filename": "odd"}, r"length 10: must be 4 n \+ 1"),
         ({"blocks": "7", "filename": "blocks"}, "blocks: '7' is out of range: this model has blocks 0 to 3"),

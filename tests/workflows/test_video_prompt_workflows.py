@@ -42,7 +42,7 @@ def test_save_expert(films):
     assert (films.base / "models" / "model_patches" / "extracted.safetensors").exists()
     with pytest.raises(WorkflowError, match="exists already"):
         films.run(on_toys(load_workflow("vap_save_expert"), save={"filename": "toy_expert"}))
-    with pytest.raises(WorkflowError, match="name a file inside models/model_patches"):
+    with pytest.raises(WorkflowError, match="filename '../../escaped': has an empty part, or one of dots"):
         films.run(on_toys(load_workflow("vap_save_expert"), save={"filename": "../../escaped"}))
 
 
