@@ -22,11 +22,11 @@ def test_trained_frames(toys, name):
 @pytest.mark.parametrize(
     ("name", "layout"),
     [
-        ("wan-t2v", Layout(9, 3, 4, text=7)),
-        ("wan-i2v-clip", Layout(9, 3, 4, text=7, image=5)),
-        ("wan-5b", Layout(9, 3, 4, text=7)),
-        ("wan-phantom", Layout(9, 3, 4, after=2 * 3 * 4, text=7)),
-        ("wan-in-context", Layout(9, 3, 4, after=1 * 2 + 3 * 4, text=7)),
+        ("wan-t2v", Layout(9, 3, 4, text=7, patch=(2, 2))),
+        ("wan-i2v-clip", Layout(9, 3, 4, text=7, image=5, patch=(2, 2))),
+        ("wan-5b", Layout(9, 3, 4, text=7, patch=(2, 2))),
+        ("wan-phantom", Layout(9, 3, 4, after=2 * 3 * 4, text=7, patch=(2, 2))),
+        ("wan-in-context", Layout(9, 3, 4, after=1 * 2 + 3 * 4, text=7, patch=(2, 2))),
         ("hunyuan-1.5", Layout(9, 5, 7, image=6)),
     ],
 )
@@ -56,7 +56,7 @@ def test_odd_reference_frames(toys):
             "reference_latent": torch.zeros(1, 16, 5, 7),
         },
     )
-    assert found == Layout(9, 3, 4, before=2 * 3, text=7)
+    assert found == Layout(9, 3, 4, before=2 * 3, text=7, patch=(2, 2))
     assert module.ref_conv(torch.zeros(1, 16, 5, 7)).shape[2:] == (2, 3)
 
 
@@ -64,6 +64,8 @@ def test_hunyuan_1_layout_of_odd_latents(toys):
     """The host cannot sample these; the layout counts as it pads."""
     module = toys("hunyuan-t2v").model.diffusion_model
     video = torch.zeros(1, 16, 9, 5, 7)
-    assert hunyuan.layout(module, {"x": video}) == Layout(9, 3, 4)
-    assert hunyuan.layout(module, {"x": video, "ref_latent": video[:, :, :1]}) == Layout(9, 3, 4, before=3 * 4)
+    assert hunyuan.layout(module, {"x": video}) == Layout(9, 3, 4, patch=(2, 2))
+    assert hunyuan.layout(module, {"x": video, "ref_latent": video[:, :, :1]}) == Layout(
+        9, 3, 4, before=3 * 4, patch=(2, 2)
+    )
     assert module.img_in(torch.zeros(1, 16, 9, 6, 8)).shape[1] == 9 * 3 * 4

@@ -268,13 +268,13 @@ def test_the_least_that_a_spec_may_be():
     least = dict(family="wan", width=2, heads=1, blocks=(0,), rank=1, clip_width=1, grid=(1, 1), token_width=1)
     assert Spec.read(Spec(**least).metadata) == Spec(**least)
     for name in ("width", "heads", "rank", "clip_width", "token_width"):
-        with pytest.raises(ValueError, match=f"{name} 0: must be at least 1"):
+        with pytest.raises(ValueError, match=f"{name} 0: must be from 1 to"):
             Spec(**least | {name: 0})
     for blocks in ((), (-1,), (1, 0), (2, 2)):
-        with pytest.raises(ValueError, match="must be block numbers in rising order"):
+        with pytest.raises(ValueError, match=r"blocks \(.*must be"):
             Spec(**least | {"blocks": blocks})
     for grid in ((1,), (1, 1, 1), (0, 1)):
-        with pytest.raises(ValueError, match="must be rows and columns"):
+        with pytest.raises(ValueError, match=r"grid \(.*must be"):
             Spec(**least | {"grid": grid})
 
 
