@@ -396,7 +396,17 @@ def test_an_extracted_expert_is_the_same_and_smaller(checkpoint, expert, tmp_pat
     assert [p.name for p in tmp_path.iterdir()] == ["expert.safetensors"], "no partial file stays"
     again = load_expert(tmp_path / "expert.safetensors", FP32)
     assert layers_of(again) == (0, 2, 4)
-    assert torch.equal(sample(apply(backbone, again, VideoPrompt())), sample(apply(backbone, expert, VideoPrompt())))
+    same_expert(backbone, again, expert)
+
+
+def same_expert(backbone, one, other):
+    """Every weight bit for bit, and what follows from them: from other files they lie elsewhere in memory, and matrix
+    products round with the place."""
+    tensors = [expert.model.diffusion_model.state_dict() for expert in (one, other)]
+    assert tensors[0].keys() == tensors[1].keys()
+    assert all(torch.equal(value, tensors[1][key]) for key, value in tensors[0].items())
+    results = [sample(apply(backbone, expert, VideoPrompt())) for expert in (one, other)]
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
 
 
 def test_a_sharded_checkpoint_reads_only_the_expert(checkpoint, tmp_path, backbone, expert):
@@ -409,10 +419,7 @@ def test_a_sharded_checkpoint_reads_only_the_expert(checkpoint, tmp_path, backbo
     with pytest.raises(ValueError, match=r"1 of the checkpoint's 2 files are missing \(diffusion_pytorch_model-00002"):
         load_expert(parts[0])
     save_file({k: tensors[k] for k in names[1::2]}, parts[1])
-    assert torch.equal(
-        sample(apply(backbone, load_expert(parts[1], FP32), VideoPrompt())),
-        sample(apply(backbone, expert, VideoPrompt())),
-    )
+    same_expert(backbone, load_expert(parts[1], FP32), expert)
 
 
 def test_wrong_models_and_missing_parts_are_refused(backbone, expert, toys, tmp_path, checkpoint):
