@@ -47,8 +47,8 @@ def main(arguments: list[str]) -> int:
     lines = [
         "# CLIP Spatial Mask on MiniWorld",
         "",
-        f"{chosen.scenes} held-out scenes, one frame each, mini CLIP (64 px, 8 x 8 patches). IoU of mask > "
-        f"{THRESHOLD} with the true mask, by phrase; pointing: share of masks whose highest pixel lies on the object.",
+        f"{chosen.scenes} held-out scenes, one frame each, mini CLIP (64 px, 8 x 8 patches). IoU of mask > {THRESHOLD} "
+        "with the true mask, by phrase; pointing: share of masks whose highest pixel lies on the object.",
         "",
         "| mask | IoU | 95 % interval | quartiles | pointing | phrases |",
         "| --- | ---: | --- | --- | ---: | ---: |",

@@ -92,9 +92,8 @@ def main(arguments: list[str]) -> int:
         f"# SSG Adapter on {device}",
         "",
         f"Wan T2V with random weights, width {size.width}, {size.blocks} blocks, each with a branch of rank {RANK} on "
-        f"{IMAGE} image tokens, "
-        f"{frames * size.frame_tokens} tokens, CFG 1, {rounds} rounds side by side, medians; torch "
-        f"{torch.__version__}.",
+        f"{IMAGE} image tokens, {frames * size.frame_tokens} tokens, CFG 1, {rounds} rounds side by side, medians; "
+        f"torch {torch.__version__}.",
         "",
         "| | plain | with adapter | ratio |",
         "| --- | ---: | ---: | ---: |",

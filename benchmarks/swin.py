@@ -238,8 +238,8 @@ def table(result: dict) -> str:
         f"# Swin Renderer on {result['device']}",
         "",
         f"Wan with random weights, width {result['size']['width']}, {result['size']['blocks']} blocks, "
-        f"{result['tokens at 1x']} tokens in one window of "
-        f"{WINDOW} latent frames, CFG 1, {result['rounds']} rounds side by side, medians; torch {result['torch']}.",
+        f"{result['tokens at 1x']} tokens in one window of {WINDOW} latent frames, CFG 1, {result['rounds']} rounds "
+        f"side by side, medians; torch {result['torch']}.",
         "",
         "| length | "
         + " | ".join(f"{name}, s per step" for name in names)

@@ -145,8 +145,8 @@ def main(arguments: list[str]) -> int:
         "",
         "| | plain | with expert | ratio |",
         "| --- | ---: | ---: | ---: |",
-        f"| s per step | {result['seconds per step']['plain']:.3f} | {result['seconds per step']['with expert']:.3f} "
-        f"| {measured:.3f} |",
+        f"| s per step | {result['seconds per step']['plain']:.3f} | {result['seconds per step']['with expert']:.3f} | "
+        f"{measured:.3f} |",
         f"| FLOP | {plain:.3g} | {with_expert:.3g} | {with_expert / plain:.3f} |",
         f"| peak MB of a step | {peaks['plain'] / 2**20:.0f} | {peaks['with expert'] / 2**20:.0f} | "
         f"{peaks['with expert'] / peaks['plain']:.2f} |",

@@ -25,15 +25,15 @@ from .world import DEMO
 
 INTERRUPTED = 130
 MINI_NOTE = (
-    "Made by models of a few million parameters, trained on MiniWorld and shipped with the pack, through ComfyUI's "
-    "own loaders and samplers. Under each clip what the oracle saw in it, from the pixels alone: 1 is as the caption "
-    "says. The text-to-video model does not understand where a caption says that things go (relation); an SSG Adapter, "
+    "Made by models of a few million parameters, trained on MiniWorld and shipped with the pack, through ComfyUI's own "
+    "loaders and samplers. Under each clip what the oracle saw in it, from the pixels alone: 1 is as the caption says. "
+    "The text-to-video model does not understand where a caption says that things go (relation); an SSG Adapter, "
     "below, shows it."
 )
 PAIR_NOTE = (
-    "Video-As-Prompt with a mini expert: the reference; what the model makes of the target's first frame and a "
-    "caption that does not say what to do; and what it makes following the reference. The oracle judges motion or "
-    "attribute by what the reference does."
+    "Video-As-Prompt with a mini expert: the reference; what the model makes of the target's first frame and a caption "
+    "that does not say what to do; and what it makes following the reference. The oracle judges motion or attribute by "
+    "what the reference does."
 )
 SPATIAL_NOTE = (
     "A mini SSG Adapter: CLIP Spatial Mask finds the objects in a picture, Visual Prompt darkens the rest, and the "
@@ -41,8 +41,8 @@ SPATIAL_NOTE = (
     "picture shows it. Same seed, without and with."
 )
 TOY_NOTE = (
-    "The workflows that ship for your checkpoints, here with tiny random weights, so the pictures are noise. What "
-    "they show: the graphs that people post run through a real server, at full length, with the nodes in them."
+    "The workflows that ship for your checkpoints, here with tiny random weights, so the pictures are noise. What they "
+    "show: the graphs that people post run through a real server, at full length, with the nodes in them."
 )
 WORLD_NOTE = (
     "The synthetic world in which the pack's claims are measured: every caption is true of its clip. Below what the "

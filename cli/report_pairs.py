@@ -82,8 +82,8 @@ def write_pairs(scores: Scores, path: Path, workflows: list[tuple[str, dict]], v
     rows, swapped = compare(scores.a, scores.b), compare(scores.own, scores.other)
     said = "neither does its reference's" if seen else "its reference's does"
     note = (
-        f"{len(scores.a)} held-out pairs, one seed each, {version}. "
-        f"A target's caption does not say what it does; {said}."
+        f"{len(scores.a)} held-out pairs, one seed each, {version}. A target's caption does not say what it does; "
+        f"{said}."
     )
     text = (
         markdown(rows, path.name, workflows[0][0], workflows[1][0], note)

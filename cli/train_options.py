@@ -82,8 +82,8 @@ def parser() -> argparse.ArgumentParser:
     )
     own = options.add_argument_group(
         "videos of your own",
-        "instead of MiniWorld: video-prompt with --pairs, beside a Wan I2V of 36 input channels, or "
-        "ssg-adapter with --clips, beside Wan or HunyuanVideo",
+        "instead of MiniWorld: video-prompt with --pairs, beside a Wan I2V of 36 input channels, or ssg-adapter with "
+        "--clips, beside Wan or HunyuanVideo",
     )
     own.add_argument(
         "--pairs",

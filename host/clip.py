@@ -126,8 +126,7 @@ class SemVidCLIP:
         if not torch.isfinite(x).all():
             raise ValueError(
                 f"clip {self.name}: its {what} embedding is NaN or infinite. Weights that overflowed in fp16 do this; "
-                "use an fp32 or bf16 "
-                "file."
+                "use an fp32 or bf16 file."
             )
         return nn.functional.normalize(x.float(), dim=-1)
 

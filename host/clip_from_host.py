@@ -31,22 +31,20 @@ def join_clip(clip_vision, clip) -> SemVidCLIP:
     if not towers:
         raise ValueError(
             f"clip: {type(clip.cond_stage_model).__name__} has no CLIP text tower. Load clip_l.safetensors with Load "
-            "CLIP, type "
-            "stable_diffusion."
+            "CLIP, type stable_diffusion."
         )
     fitting = [tower for tower in towers.values() if tower.text_projection.weight.shape[0] == dim]
     if not fitting:
         sizes = ", ".join(f"{name} {tower.text_projection.weight.shape[0]}" for name, tower in towers.items())
         raise ValueError(
             f"clip: no text tower fits clip_vision, whose joint space has {dim} dimensions ({sizes}). clip_l belongs "
-            "to ViT-L-14 (768), "
-            "clip_g to bigG (1280); for Wan's clip_vision_h (1024) use CLIP Loader with a whole ViT-H-14."
+            "to ViT-L-14 (768), clip_g to bigG (1280); for Wan's clip_vision_h (1024) use CLIP Loader with a whole "
+            "ViT-H-14."
         )
     if not trained(fitting[0].text_projection.weight):
         raise ValueError(
             "clip: its file holds no projection into the space of the images (text_projection.weight). Load "
-            "clip_l.safetensors as published for "
-            "SD3 or FLUX, or use CLIP Loader with a whole CLIP."
+            "clip_l.safetensors as published for SD3 or FLUX, or use CLIP Loader with a whole CLIP."
         )
     return SemVidCLIP(
         "from host models",

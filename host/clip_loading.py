@@ -97,6 +97,6 @@ def require_parts(weights: dict[str, Tensor], refused: str) -> None:
     missing = [part for part, key in PARTS if key not in weights]
     if missing:
         raise ValueError(
-            f"{refused}: its {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing. "
-            "Choose a file with both towers, or join two of ComfyUI's with CLIP from Host Models."
+            f"{refused}: its {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing. Choose a file with "
+            "both towers, or join two of ComfyUI's with CLIP from Host Models."
         )

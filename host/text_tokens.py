@@ -64,8 +64,8 @@ def prompt_tokens(model, clip, text: str) -> PromptTokens:
     if vocabulary is None:
         has = ", ".join(prompt) or "unknown"
         raise ValueError(
-            f"clip: its tokens are of {has}; {family.NAME} reads {' or '.join(family.TEXT_ENCODERS)}. Connect the "
-            "CLIP that encoded the prompt."
+            f"clip: its tokens are of {has}; {family.NAME} reads {' or '.join(family.TEXT_ENCODERS)}. Connect the CLIP "
+            "that encoded the prompt."
         )
     ids, none = ([entry[0] for part in tokens[name] for entry in part] for tokens in (prompt, empty))
     start = shared(ids, none)

@@ -39,8 +39,8 @@ class Checkpoint:
         self.path = Path(path)
         if self.path.suffix != ".safetensors":
             raise ValueError(
-                f"{self.path.name}: not a .safetensors file. Other formats can carry code and are not read; convert "
-                "it first."
+                f"{self.path.name}: not a .safetensors file. Other formats can carry code and are not read; convert it "
+                "first."
             )
         files = [self._open(file) for file in self._shards()]
         self._file_of = {key: file for file in files for key in file.keys()}  # noqa: SIM118  not a dict
@@ -197,8 +197,8 @@ def require_fit(expected: nn.Module | Mapping, weights: Mapping, source: str | P
     if wrong:
         raise ValueError(
             f"{source}: {len(wrong)} tensors do not fit, first '{wrong[0]}': expected "
-            f"{expected.get(wrong[0], 'none')}, found {found.get(wrong[0], 'none')}. "
-            f"It was made for another model or another version. {remedy}".rstrip()
+            f"{expected.get(wrong[0], 'none')}, found {found.get(wrong[0], 'none')}. It was made for another model or "
+            f"another version. {remedy}".rstrip()
         )
 
 

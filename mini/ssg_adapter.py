@@ -85,8 +85,7 @@ def run(
     if size > limit:
         raise ValueError(
             f"--rank {rank}: {size} parameters, more than a twentieth of the model's ({limit:.0f}). Lower it, "
-            "--token-width, or name fewer "
-            "--blocks."
+            "--token-width, or name fewer --blocks."
         )
 
     scores: dict[str, float] = {}

@@ -88,8 +88,7 @@ def markdown(rows: list[Row], title: str, a: str, b: str, note: str = "") -> str
     lines += [
         "",
         f"Guards: {', '.join(GUARDS)}. For loop, seam and identity drift lower is better. Evidence in MiniWorld is "
-        "evidence that a mechanism "
-        "works, not that a large model gains as much.",
+        "evidence that a mechanism works, not that a large model gains as much.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -30,8 +30,8 @@ class ALGNode(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.005,
-                    tooltip="How much of the image's height and width is kept: lower blurs more, 1 not at all. 0 "
-                    "takes the published one: 0.4 for Wan (2.1 I2V 14B), 0.625 for HunyuanVideo (I2V). Wan 2.2 and "
+                    tooltip="How much of the image's height and width is kept: lower blurs more, 1 not at all. 0 takes "
+                    "the published one: 0.4 for Wan (2.1 I2V 14B), 0.625 for HunyuanVideo (I2V). Wan 2.2 and "
                     "HunyuanVideo 1.5 have no published value and get their family's.",
                 ),
                 io.Combo.Input(

@@ -22,8 +22,7 @@ class CLIPLoaderNode(io.ComfyNode):
             display_name="CLIP Loader (both towers)",
             category=CATEGORY,
             description="Loads a whole CLIP, image and text tower, for CLIP Spatial Mask: a .safetensors of open_clip "
-            "or of Hugging Face's CLIPModel. "
-            "OpenAI's ViT-L-14-336 is what the method was published with.",
+            "or of Hugging Face's CLIPModel. OpenAI's ViT-L-14-336 is what the method was published with.",
             search_aliases=["open_clip", "CLIPModel", "spatial prompt"],
             inputs=[
                 io.Combo.Input(
@@ -37,9 +36,8 @@ class CLIPLoaderNode(io.ComfyNode):
                     default="auto",
                     advanced=True,
                     tooltip="What the file's tensors cannot tell. auto asks the config beside the file, else takes "
-                    "quick_gelu up to ViT-L "
-                    "(OpenAI) and "
-                    "gelu above. Choose gelu for LAION's or DataComp's B and L models without a config.",
+                    "quick_gelu up to ViT-L (OpenAI) and gelu above. Choose gelu for LAION's or DataComp's B and L "
+                    "models without a config.",
                 ),
             ],
             outputs=[Clip.Output(display_name="clip", tooltip="For CLIP Spatial Mask.")],
@@ -58,9 +56,8 @@ class CLIPFromHostNode(io.ComfyNode):
             display_name="CLIP from Host Models",
             category=CATEGORY,
             description="Joins a CLIP Vision and a CLIP that ComfyUI has loaded already, without a second copy: "
-            "clip_vision_l (ViT-L-14) with clip_l, "
-            "also the clip_l inside an SDXL, SD3, FLUX or HunyuanVideo text encoder. Both must come from the same "
-            "CLIP.",
+            "clip_vision_l (ViT-L-14) with clip_l, also the clip_l inside an SDXL, SD3, FLUX or HunyuanVideo text "
+            "encoder. Both must come from the same CLIP.",
             inputs=[
                 io.ClipVision.Input(
                     "clip_vision", tooltip="From Load CLIP Vision: the image tower, with its projection."

@@ -16,8 +16,7 @@ class CLIPSpatialMaskNode(io.ComfyNode):
             display_name="CLIP Spatial Mask",
             category=CATEGORY,
             description="Finds in each frame what the text speaks of, with nothing but CLIP (Attention Prompting on "
-            "Image, arXiv 2409.17143). "
-            "Feeds Visual Prompt, or any node that takes a mask.",
+            "Image, arXiv 2409.17143). Feeds Visual Prompt, or any node that takes a mask.",
             search_aliases=["attention prompting", "text to mask", "heat map", "segment"],
             inputs=[
                 Clip.Input("clip", tooltip="From CLIP Loader (both towers) or CLIP from Host Models."),
@@ -27,8 +26,7 @@ class CLIPSpatialMaskNode(io.ComfyNode):
                     multiline=True,
                     default="",
                     tooltip="What to find, in plain words, one phrase per line. Each line gives a mask of its own. "
-                    "More than 75 tokens are "
-                    "read in parts.",
+                    "More than 75 tokens are read in parts.",
                 ),
                 io.Float.Input(
                     "contrast",
@@ -36,7 +34,7 @@ class CLIPSpatialMaskNode(io.ComfyNode):
                     min=0.1,
                     max=50.0,
                     step=0.5,
-                    tooltip="Higher cuts harder between what is meant and what is not. 1 to 10 are published.",
+                    tooltip="Higher makes the mask more black and white, lower leaves soft edges. Published: 1 to 10.",
                 ),
                 io.Int.Input(
                     "filter",
@@ -60,16 +58,16 @@ class CLIPSpatialMaskNode(io.ComfyNode):
                     options=list(Fit.__args__),
                     default="squash",
                     tooltip="How a picture becomes CLIP's square. squash sees all of it at full resolution; letterbox "
-                    "keeps its proportions; "
-                    "center crop is as published: it does not see the sides and stretches the mask over them.",
+                    "keeps its proportions; center crop is as published: it does not see the sides and stretches the "
+                    "mask over them.",
                 ),
                 io.Combo.Input(
                     "fusion",
                     options=list(Fusion.__args__),
                     default="soft or",
                     advanced=True,
-                    tooltip="soft or is as published: what either map marks. product keeps what both mark. The others "
-                    "show one map.",
+                    tooltip="How class map and patch map are joined. soft or (published) keeps what either marks, "
+                    "product what both mark; the others show one map.",
                 ),
                 io.Int.Input(
                     "class_block",
@@ -95,9 +93,8 @@ class CLIPSpatialMaskNode(io.ComfyNode):
                     default="negated",
                     optional=True,
                     advanced=True,
-                    tooltip="How the patch map counts. negated is published, for OpenAI's CLIP and its like. direct "
-                    "is for a CLIP whose patches "
-                    "were trained to speak of their own place; then product is the fusion to use.",
+                    tooltip="Sign of the patch map. negated (published) suits OpenAI's CLIP; direct suits CLIPs "
+                    "trained to describe each patch, with fusion product.",
                 ),
             ],
             outputs=[

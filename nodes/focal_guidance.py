@@ -64,8 +64,8 @@ class FocalGuidanceNode(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     tooltip="How much of the attention map of the last source block replaces the block's own; below 0 "
-                    "moves away from it. Measured: 0.06 to 0.12 worse above 0; slightly below 0 better by 0.05, at "
-                    "the cost of the first frame. 0 is off.",
+                    "moves away from it. Measured: 0.06 to 0.12 worse above 0; slightly below 0 better by 0.05, at the "
+                    "cost of the first frame. 0 is off.",
                 ),
                 io.String.Input(
                     "blocks",
@@ -93,8 +93,8 @@ class FocalGuidanceNode(io.ComfyNode):
                     options=list(Fit.__args__),
                     default=Fit.__args__[0],
                     advanced=True,
-                    tooltip="For anchor: the crop that CLIP Vision Encode was set to (none is squash, center is "
-                    "center crop).",
+                    tooltip="For anchor: the crop that CLIP Vision Encode was set to (none is squash, center is center "
+                    "crop).",
                 ),
                 *strength_start_end(
                     "How much of all this: an exponent of keyword_weight, a factor of cache and anchor."

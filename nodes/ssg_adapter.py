@@ -18,8 +18,8 @@ class SSGAdapterLoaderNode(io.ComfyNode):
             node_id="SemVidSSGAdapterLoader",
             display_name="SSG Adapter Loader",
             category=CATEGORY,
-            description="Loads an SSG Adapter: a small attention branch that lets a frozen Wan or HunyuanVideo look "
-            "at a prompted image.",
+            description="Loads an SSG Adapter: a small attention branch that lets a frozen Wan or HunyuanVideo look at "
+            "a prompted image.",
             search_aliases=["SSG-DiT", "IP-Adapter", "image prompt"],
             inputs=[
                 io.Combo.Input(
@@ -52,8 +52,8 @@ class SSGAdapterApplyNode(io.ComfyNode):
             display_name="SSG Adapter Apply",
             category=CATEGORY,
             description="Lets the video look at a prompted image (from Visual Prompt): what it shows, and where. With "
-            "an adapter on the model it was "
-            "trained for; without one on Wan 2.1 I2V, whose own image branch then sees the prompted image.",
+            "an adapter on the model it was trained for; without one on Wan 2.1 I2V, whose own image branch then sees "
+            "the prompted image.",
             search_aliases=["SSG-DiT", "IP-Adapter", "image prompt", "spatial prompt"],
             inputs=[
                 io.Model.Input(
@@ -79,8 +79,8 @@ class SSGAdapterApplyNode(io.ComfyNode):
                     "passes",
                     options=list(Passes.__args__),
                     default=Passes.__args__[0],
-                    tooltip="conditional: only the positive prompt's pass looks, so that CFG strengthens what the "
-                    "image says. both: both look.",
+                    tooltip="Which CFG passes use the image. both: positive and negative. conditional: positive only, "
+                    "so CFG strengthens it.",
                 ),
                 *strength_start_end(
                     "How strongly the prompted image is followed: 1 is as trained, higher exaggerates.", maximum=2.0

@@ -46,8 +46,8 @@ class SSGAdapterTrainNode(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="What looks at the prompted image; the adapter then needs the same one. Without it, "
-                    "mask_clip does.",
+                    tooltip="Encodes the prompted image; the adapter later needs features of the same model. Without "
+                    "it, mask_clip encodes.",
                 ),
                 Clip.Input(
                     "mask_clip",
@@ -59,8 +59,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     "folder",
                     default="",
                     tooltip=f"Full path of a folder with videos ({', '.join(ENDINGS)}), and beside each a .txt of the "
-                    "same "
-                    "name that says what it shows. More and more different videos teach more.",
+                    "same name that says what it shows. More and more different videos teach more.",
                 ),
                 io.String.Input(
                     "filename", default="my_ssg_adapter", tooltip="Name of the adapter's file, without its ending."
@@ -73,7 +72,15 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     step=16,
                     tooltip="Videos are resized to cover it and cropped in the middle. More costs memory and time.",
                 ),
-                io.Int.Input("height", default=480, min=16, max=8192, step=16, tooltip="As width."),
+                io.Int.Input(
+                    "height",
+                    default=480,
+                    min=16,
+                    max=8192,
+                    step=16,
+                    tooltip="Videos are resized to cover width x height and cropped in the middle. Higher costs memory "
+                    "and time.",
+                ),
                 io.Int.Input(
                     "length",
                     default=49,
@@ -117,14 +124,15 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.00001,
-                    tooltip="Higher learns faster, until it no longer learns.",
+                    tooltip="Step size. Higher learns faster; too high, and the loss rises or stays flat.",
                 ),
                 io.Int.Input(
                     "seed",
                     default=0,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
-                    tooltip="Start of all random numbers. Another gives another adapter, not a better one.",
+                    tooltip="Seed of initial weights, order of videos and noise. Another gives another adapter, not a "
+                    "better one.",
                 ),
                 io.Boolean.Input(
                     "resume",
@@ -181,8 +189,8 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     min=0,
                     max=1000,
                     advanced=True,
-                    tooltip="Validations without a better one that end the training. Higher waits longer; 0 never "
-                    "ends it early.",
+                    tooltip="Validations without a better one that end the training. Higher waits longer; 0 never ends "
+                    "it early.",
                 ),
                 io.Float.Input(
                     "checkpoint_minutes",
@@ -191,8 +199,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     max=600.0,
                     step=1.0,
                     advanced=True,
-                    tooltip="Minutes between checkpoints. Cancelling loses no more than that; higher writes less "
-                    "often.",
+                    tooltip="Minutes between checkpoints. Cancelling loses no more. Higher writes less often.",
                 ),
                 io.Boolean.Input(
                     "gradient_checkpointing",

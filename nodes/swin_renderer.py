@@ -15,12 +15,10 @@ class SwinRendererNode(io.ComfyNode):
             node_id="SemVidSwinRenderer",
             display_name="Swin Renderer",
             category="semantic video/long video",
-            description="Renders clips longer than the model was trained on, in one pass and at a cost that grows "
-            "with their length, not with its square: "
-            "each block attends within windows of time, and every other block shifts them by half, so that neighbours "
-            "stay in touch. "
-            "After SemanticGen (arXiv 2512.20619); anchors after LVSA (arXiv 2605.31057). Clips that fit into one "
-            "window are untouched.",
+            description="Renders clips longer than the model was trained on, in one pass and at a cost that grows with "
+            "their length, not with its square: each block attends within windows of time, and every other block "
+            "shifts them by half, so that neighbours stay in touch. After SemanticGen (arXiv 2512.20619); anchors "
+            "after LVSA (arXiv 2605.31057). Clips that fit into one window are untouched.",
             search_aliases=["long video", "window attention", "SemanticGen", "LVSA", "sliding window"],
             inputs=[
                 io.Model.Input("model", tooltip="A Wan or HunyuanVideo model."),
@@ -32,22 +30,22 @@ class SwinRendererNode(io.ComfyNode):
                     step=1,
                     tooltip="Length of a window in latent frames (4 video frames each); even, so that it can shift. "
                     "Higher sees further and costs more. 0 chooses what suits the model and the anchors: just above "
-                    "the trained length without anchors (22 for Wan, 34 for HunyuanVideo), 20 with the first frame, "
-                    "12 with rotating anchors on Wan.",
+                    "the trained length without anchors (22 for Wan, 34 for HunyuanVideo), 20 with the first frame, 12 "
+                    "with rotating anchors on Wan.",
                 ),
                 io.Boolean.Input(
                     "shift",
                     default=True,
-                    tooltip="Shift the windows by half on every other block. Off, the clip falls apart into "
+                    tooltip="Shift the windows by half on every other block. Off, the video falls apart into "
                     "independent pieces.",
                 ),
                 io.Combo.Input(
                     "anchors",
                     options=list(Anchors.__args__),
                     default="none",
-                    tooltip="Latent frames that all windows see besides their own, to hold subject and style "
-                    "together: the first frame, or every n-th frame, moving on by one with each step. They need a "
-                    "window below the trained length; window 0 sees to it.",
+                    tooltip="Latent frames that all windows see besides their own, to hold subject and style together: "
+                    "the first frame, or every n-th frame, moving on by one with each step. They need a window below "
+                    "the trained length; window 0 sees to it.",
                 ),
                 io.Int.Input(
                     "anchor_interval",
@@ -56,8 +54,7 @@ class SwinRendererNode(io.ComfyNode):
                     max=1024,
                     advanced=True,
                     tooltip="For rotating anchors: one in so many latent frames is an anchor. Higher means fewer "
-                    "anchors. "
-                    "0 takes as many as anchor_budget allows.",
+                    "anchors. 0 takes as many as anchor_budget allows.",
                 ),
                 io.Int.Input(
                     "anchor_budget",
@@ -66,22 +63,19 @@ class SwinRendererNode(io.ComfyNode):
                     max=1024,
                     advanced=True,
                     tooltip="How many latent frames a window and its anchors may have together. Higher allows more "
-                    "anchors, but more "
-                    "frames than the model was trained on blur the picture. 0 takes the trained length: 21 for Wan, "
-                    "31 for Wan 2.2 5B, "
-                    "33 for HunyuanVideo.",
+                    "anchors, but more frames than the model was trained on blur the picture. 0 takes the trained "
+                    "length: 21 for Wan, 31 for Wan 2.2 5B, 33 for HunyuanVideo.",
                 ),
                 io.String.Input(
                     "dense_blocks",
                     default="",
                     advanced=True,
-                    tooltip="Blocks that keep full attention, such as 0-3,38. More blocks tie the clip together "
-                    "better and cost more. "
-                    "HunyuanVideo's single blocks are counted on from its double blocks.",
+                    tooltip="Blocks that keep full attention, such as 0-3,38. More blocks tie the video together "
+                    "better and cost more. HunyuanVideo's single blocks are counted on from its double blocks.",
                 ),
                 *strength_start_end(
-                    "How much of windowed attention to use: 1 is windows only; below 1 blends in full attention, "
-                    "which then has to be computed as well."
+                    "How much of windowed attention to use: 1 is windows only; below 1 blends in full attention, which "
+                    "then has to be computed as well."
                 ),
             ],
             outputs=[io.Model.Output(tooltip="The model, rendering in windows.")],

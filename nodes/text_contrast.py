@@ -16,8 +16,8 @@ class TextContrastNode(io.ComfyNode):
             category=GUIDANCE,
             description="Makes an image-to-video model follow its prompt better, at the cost of one pass: what the "
             "prompt says to a place is emphasised against what it says to all places. Made for CFG 1 with distilled "
-            "LoRAs. If you can afford CFG 2, it gains as much at twice the cost, and the two do not clearly add up; "
-            "at CFG 4 nothing was gained. No paper: our own, found on a small model.",
+            "LoRAs. If you can afford CFG 2, it gains as much at twice the cost, and the two do not clearly add up; at "
+            "CFG 4 nothing was gained. No paper: our own, found on a small model.",
             search_aliases=["prompt adherence", "I2V", "lightning", "CFG 1", "focal guidance"],
             is_experimental=True,
             inputs=[

@@ -20,8 +20,7 @@ def expert_input() -> io.Combo.Input:
         "expert_name",
         options=folder_paths.get_filename_list(FOLDER),
         tooltip="A file in models/model_patches: the published checkpoint (any one of its parts, the others beside "
-        "it), "
-        "or an extracted expert.",
+        "it), or an extracted expert.",
     )
 
 
@@ -33,8 +32,7 @@ class VAPExpertLoaderNode(io.ComfyNode):
             display_name="VAP Expert Loader",
             category=CATEGORY,
             description="Loads the expert of Video-As-Prompt (ByteDance/Video-As-Prompt-Wan2.1-14B). Of the 41 GB "
-            "checkpoint only the 8 GB of the "
-            "expert are read; VAP Save Expert puts them into a file of their own.",
+            "checkpoint only the 8 GB of the expert are read; VAP Save Expert puts them into a file of their own.",
             search_aliases=["video as prompt", "VAP", "reference video", "motion transfer"],
             inputs=[
                 expert_input(),
@@ -91,8 +89,8 @@ class VAPReferenceNode(io.ComfyNode):
             display_name="VAP Reference",
             category=CATEGORY,
             description="Attaches a reference video to the prompts: its motion, style or effect is what the new video "
-            "follows. Put it behind WanImageToVideo. "
-            "The reference prompt describes the reference video in the style of your own prompt.",
+            "follows. Put it behind WanImageToVideo. The reference prompt describes the reference video in the style "
+            "of your own prompt.",
             inputs=[
                 io.Conditioning.Input("positive", tooltip="Your prompt, with the start image (from WanImageToVideo)."),
                 io.Conditioning.Input("negative", tooltip="Your negative prompt, with the start image."),
@@ -100,13 +98,17 @@ class VAPReferenceNode(io.ComfyNode):
                 io.MultiType.Input(
                     "reference_video",
                     types=[io.Image, io.Video],
-                    tooltip="The clip to follow, as frames or as a video.",
+                    tooltip="The video to follow, as frames or as a video file.",
                 ),
                 io.Conditioning.Input(
                     "reference_positive",
                     tooltip="What the reference video shows: subject, effect step by step, camera.",
                 ),
-                io.Conditioning.Input("reference_negative", tooltip="Usually your negative prompt."),
+                io.Conditioning.Input(
+                    "reference_negative",
+                    tooltip="Negative prompt for the reference, usually the same as negative. Unused with in_negative "
+                    "off.",
+                ),
                 io.ClipVisionOutput.Input(
                     "clip_vision_output",
                     optional=True,
@@ -152,15 +154,15 @@ class VAPReferenceNode(io.ComfyNode):
                     max=240.0,
                     step=1.0,
                     advanced=True,
-                    tooltip="For first: frames per second of the reference, which are then resampled to Wan's 16. 0 "
-                    "takes the frames as they are.",
+                    tooltip="Only with frames = first: the reference's own frame rate, resampled to Wan's 16. 0 takes "
+                    "frames as they are.",
                 ),
                 io.Boolean.Input(
                     "in_negative",
                     default=True,
                     advanced=True,
-                    tooltip="As published, the negative pass sees the reference too. Off, guidance also strengthens "
-                    "the reference.",
+                    tooltip="On (published), the negative prompt carries the reference too. Off, CFG strengthens it: "
+                    "try it where the reference seems ignored.",
                 ),
             ],
             outputs=[
@@ -205,8 +207,8 @@ class VAPApplyNode(io.ComfyNode):
             display_name="VAP Apply",
             category=CATEGORY,
             description="Lets the model follow a reference video (Video-As-Prompt, arXiv 2510.20888). The model's own "
-            "blocks stay as they are, with "
-            "your LoRAs and attention settings. Use a shift of 3 to 5 (ModelSamplingSD3).",
+            "blocks stay as they are, with your LoRAs and attention settings. Use a shift of 3 to 5 "
+            "(ModelSamplingSD3).",
             inputs=[
                 io.Model.Input(
                     "model", tooltip="Wan 2.1 I2V 14B, 480P: the model the published expert was trained beside."
@@ -221,8 +223,8 @@ class VAPApplyNode(io.ComfyNode):
                     options=list(Windows.__args__),
                     default=Windows.__args__[0],
                     advanced=True,
-                    tooltip="With context windows: each sees the whole reference, or the part that runs in step with "
-                    "it.",
+                    tooltip="Only with ComfyUI's context windows. whole reference: each window sees all of it; in "
+                    "step: the part at the same point of the video.",
                 ),
                 *strength_start_end("How strongly the reference is followed: 1 is as published, lower follows less."),
             ],

@@ -18,8 +18,8 @@ class VisualPromptNode(io.ComfyNode):
             display_name="Visual Prompt",
             category=CATEGORY,
             description="Paints a mask into a picture, so that a model which looks at it (CLIP Vision, a vision "
-            "language model) attends to the right place. "
-            "For CLIP Vision, not for a start image: the paint would show in the video.",
+            "language model) attends to the right place. For CLIP Vision, not for a start image: the paint would show "
+            "in the video.",
             inputs=[
                 io.Image.Input("image", tooltip="A picture, or the frames of a clip. Transparency is kept."),
                 io.Mask.Input(
@@ -29,9 +29,8 @@ class VisualPromptNode(io.ComfyNode):
                     "style",
                     options=list(Style.__args__),
                     default="grey",
-                    tooltip="What happens outside the mask: darken and grey are published, blur keeps colours. "
-                    "outline draws around what the "
-                    "mask marks, crop cuts it out.",
+                    tooltip="What happens outside the mask: darken and grey are published, blur keeps colours. outline "
+                    "draws around what the mask marks, crop cuts it out.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -65,13 +64,13 @@ class VisualPromptNode(io.ComfyNode):
                     max=512.0,
                     step=1.0,
                     advanced=True,
-                    tooltip="For blur: higher leaves less to see, in pixels.",
+                    tooltip="For blur: standard deviation in pixels. Higher hides more detail outside the mask.",
                 ),
                 io.String.Input(
                     "colour",
                     default="#ff0000",
                     advanced=True,
-                    tooltip="For outline: as #rrggbb; higher digits are brighter.",
+                    tooltip="For outline: the line's colour as #rrggbb, such as #ff0000 for red.",
                 ),
                 io.Int.Input(
                     "line_width",
@@ -134,8 +133,7 @@ class VisualPromptNode(io.ComfyNode):
             if box is None:
                 raise ValueError(
                     f"mask: nothing lies above threshold {threshold} (highest {float(mask.max()):.2f}), so there is "
-                    "nothing to crop to. "
-                    "Lower threshold."
+                    "nothing to crop to. Lower threshold."
                 )
             return io.NodeOutput(crop(image, box, strength))
         ink = tuple(int(colour.strip().lstrip("#")[i : i + 2], 16) / 255 for i in (0, 2, 4))

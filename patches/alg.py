@@ -52,8 +52,8 @@ def apply(model, config: ALG):
     beside = family.input_channels(module) > channels
     if not beside and not family.REPLACES_FIRST_FRAME:
         raise ValueError(
-            f"model: this {family.NAME} has no channels for a start image (Wan T2V, TI2V 5B and VACE have none). "
-            "Load an I2V model, such as Wan 2.1 / 2.2 I2V 14B."
+            f"model: this {family.NAME} has no channels for a start image (Wan T2V, TI2V 5B and VACE have none). Load "
+            "an I2V model, such as Wan 2.1 / 2.2 I2V 14B."
         )
     key = FAMILIES[family]
     factor = factor_at(config.factor or FACTORS[key], config.strength)

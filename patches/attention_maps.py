@@ -71,8 +71,8 @@ def attention_maps(
     visit_levels(watching, {"positive": positive}, latent, [at], visit, seed)
     if not total:
         raise ValueError(
-            f"model: no text attention of blocks {blocks or 'of any number'} came by. Another patch replaces blocks "
-            "or their attention; connect the model before that patch."
+            f"model: no text attention of blocks {blocks or 'of any number'} came by. Another patch replaces blocks or "
+            "their attention; connect the model before that patch."
         )
     mean = total["sum"] / total["count"].clamp_min(1)
     places = [[indices.index(index) for index in group] for group in groups]

@@ -163,8 +163,8 @@ def check_run(config: FocalGuidance, tokens: PromptTokens | None, run: Run) -> N
     (height, width), (rows, columns) = run.size[1:], config.region.shape[1:]
     if not 0.9 < (columns / rows) / (width / height) < 1.1:
         raise ValueError(
-            f"region: {columns} x {rows}, but the video has the proportions {width} : {height}. Give the mask those "
-            "of the video: crop the image before the mask is made."
+            f"region: {columns} x {rows}, but the video has the proportions {width} : {height}. Give the mask those of "
+            "the video: crop the image before the mask is made."
         )
 
 

@@ -167,8 +167,7 @@ def require_compatible(model, module: SSGAdapter, guide: Guide) -> None:
     if (width, heads) != (spec.width, spec.heads):
         raise ValueError(
             f"adapter: made for a {family.NAME} of width {spec.width} with {spec.heads} heads, this model has {width} "
-            f"with {heads}. "
-            "Load the model it was made for."
+            f"with {heads}. Load the model it was made for."
         )
     blocks = family.blocks(model.model.diffusion_model)
     if max(spec.blocks) >= blocks:
@@ -191,8 +190,7 @@ def into_image_branch(model, guide: Guide):
     if family is not wan or module.img_emb is None:
         raise ValueError(
             f"model: this {family.NAME} has no image branch that takes CLIP features (Wan T2V, Wan 2.2 and "
-            "HunyuanVideo have none). "
-            "Load Wan 2.1 I2V, or connect an SSG Adapter."
+            "HunyuanVideo have none). Load Wan 2.1 I2V, or connect an SSG Adapter."
         )
     if guide.mask is not None:
         raise ValueError(
@@ -203,8 +201,7 @@ def into_image_branch(model, guide: Guide):
     if prompted.ndim != 3 or prompted.shape[-1] != width or len(prompted) != 1:
         raise ValueError(
             f"clip_vision_output: features of shape {tuple(prompted.shape)}; the model's image branch takes those of "
-            f"one image, of width {width}. "
-            "Use clip_vision_h."
+            f"one image, of width {width}. Use clip_vision_h."
         )
     if not torch.isfinite(prompted).all():
         raise ValueError("clip_vision_output: features are NaN or infinite. Use a CLIP file in fp32 or bf16.")
@@ -216,8 +213,8 @@ def into_image_branch(model, guide: Guide):
             return {}
         if own.shape[1] < prompted.shape[1]:
             raise ValueError(
-                f"clip_vision_output: {prompted.shape[1]} tokens, the start image has {own.shape[1]}. Encode both "
-                "with the same CLIP."
+                f"clip_vision_output: {prompted.shape[1]} tokens, the start image has {own.shape[1]}. Encode both with "
+                "the same CLIP."
             )
         own = own.clone()
         own[rows] = blend(own[rows], prompted.expand(len(rows), -1, -1), guide.strength)
@@ -227,8 +224,7 @@ def into_image_branch(model, guide: Guide):
         if "clip_vision_output" not in run.conds:
             raise ValueError(
                 f"{NAME}: no conditioning carries CLIP features of a start image to work on. Connect "
-                "clip_vision_output of WanImageToVideo, "
-                "or an SSG Adapter here."
+                "clip_vision_output of WanImageToVideo, or an SSG Adapter here."
             )
 
     return edit_inputs(model, NAME, inputs, interval=guide.interval, check=check, active=guide.strength != 0)

@@ -60,8 +60,8 @@ def apply(model, expert, config: VideoPrompt):
             if number not in reached:
                 raise RuntimeError(
                     f"{NAME}: the self-attention of block {number} is replaced by another patch that does not call "
-                    "ComfyUI's attention, so the reference cannot reach it. Use a patch of the attention override "
-                    "kind instead (for Sage: ComfyUI's own setting)."
+                    "ComfyUI's attention, so the reference cannot reach it. Use a patch of the attention override kind "
+                    "instead (for Sage: ComfyUI's own setting)."
                 )
             return proceed(call)
         reached.add(number)
@@ -88,8 +88,7 @@ def apply(model, expert, config: VideoPrompt):
         if expert_module.img_emb is not None and IMAGE not in run.conds:
             raise ValueError(
                 "clip_vision_output: missing on VAP Reference. This expert was trained with it: connect CLIP Vision "
-                "Encode of the "
-                "reference's first frame."
+                "Encode of the reference's first frame."
             )
 
     if config.strength == 0.0:
@@ -134,12 +133,11 @@ def require_compatible(model, expert, layers: tuple[int, ...]) -> None:
         )
     if max(layers) >= len(backbone.blocks):
         raise ValueError(
-            f"expert: belongs to blocks {', '.join(map(str, layers))}, this model has {len(backbone.blocks)}. Load "
-            "the model it was made for."
+            f"expert: belongs to blocks {', '.join(map(str, layers))}, this model has {len(backbone.blocks)}. Load the "
+            "model it was made for."
         )
     if expert_module.img_emb is not None and backbone.img_emb is None:
         raise ValueError(
             "model: it has no CLIP image branch (Wan T2V and Wan 2.2 have none), and this expert was trained beside "
-            "one. "
-            "Load wan2.1_i2v_480p_14B; for Wan 2.2 no expert has been published."
+            "one. Load wan2.1_i2v_480p_14B; for Wan 2.2 no expert has been published."
         )

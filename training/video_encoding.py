@@ -30,8 +30,8 @@ class Encoders:
     def __post_init__(self):
         if self.clip_vision is None and self.mask_clip is None:
             raise ValueError(
-                "clip_vision: missing, and mask_clip too. Connect CLIP Loader (both towers) to mask_clip, or Load "
-                "CLIP Vision to clip_vision."
+                "clip_vision: missing, and mask_clip too. Connect CLIP Loader (both towers) to mask_clip, or Load CLIP "
+                "Vision to clip_vision."
             )
 
     @property

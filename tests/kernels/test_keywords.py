@@ -13,8 +13,8 @@ def pieces(*parts, byte_level=False):
 
 def test_content_words_stay():
     text = (
-        "The ginger cat on the wooden table slowly stands up, stretches and walks towards the sunlit window. "
-        "The cat's tail is red."
+        "The ginger cat on the wooden table slowly stands up, stretches and walks towards the sunlit window. The cat's "
+        "tail is red."
     )
     assert extract(text) == [
         "ginger",
