@@ -1,1 +1,1 @@
-"""Loops that make weights: the mini model family, and later the adapters and planners."""
+"""What trains a user's adapter or expert beside their checkpoint: loop, flow-matching loss, folders of videos."""

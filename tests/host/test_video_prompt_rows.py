@@ -16,6 +16,7 @@ from semantic_video.host.reference import carrying
 from semantic_video.host.schedule import Interval
 from semantic_video.host.wan_stream import WanStream
 from semantic_video.kernels.video_prompt import LATENT, TEXT
+from semantic_video.nodes.video_prompt import VAPApplyNode
 from semantic_video.patches.video_prompt import VideoPrompt, apply
 from semantic_video.patches.video_prompt_expert import load_expert
 from semantic_video.tests.host.test_editing import windows
@@ -55,9 +56,13 @@ def run(model, steps=1, toy="wan-t2v", areas=(), callback=None, reference=REFERE
     return guider.sample(noise, torch.zeros_like(noise), sampler, sigmas, seed=1, callback=callback)
 
 
-def test_start_and_end(toys, experts):
+@pytest.mark.parametrize("by_node", [False, True])
+def test_start_and_end(toys, experts, by_node):
     model, starts = toys("wan-t2v"), []
-    late = apply(model, experts(), VideoPrompt(interval=Interval(0.5, 1.0)))
+    if by_node:
+        [late] = VAPApplyNode.execute(model, experts(), "whole reference", 1.0, 0.5, 1.0).args
+    else:
+        late = apply(model, experts(), VideoPrompt(interval=Interval(0.5, 1.0)))
     for of in (model, late):
         run(of, 8, callback=lambda step, x0, x, total: starts.append(x.clone()))
     same = [torch.equal(a, b) for a, b in zip(starts[:8], starts[8:])]
