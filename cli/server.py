@@ -190,15 +190,9 @@ class Server:
                 raise self._gone("went away")
             async with session.get(f"{base}/history/{prompt_id}") as answer:
                 outputs = (await answer.json())[prompt_id]["outputs"]
-        files = [
-            file
-            for node in outputs.values()
-            for value in node.values()
-            if isinstance(value, list)
-            for file in value
-            if isinstance(file, dict)
-        ]
-        return [self.base / file["type"] / file["subfolder"] / file["filename"] for file in files if "filename" in file]
+        lists = [value for node in outputs.values() for value in node.values() if isinstance(value, list)]
+        files = [entry for entries in lists for entry in entries if isinstance(entry, dict) and "filename" in entry]
+        return [self.base / file["type"] / file["subfolder"] / file["filename"] for file in files]
 
 
 def refusal(body: dict) -> str:

@@ -73,13 +73,8 @@ class Run:
             for name in (*entry, *entry.get("model_conds", {}))
         }
         names = {entry.get("uuid"): name for name, entries in guider.conds.items() for entry in entries or ()}
-        texts = [
-            entry["cross_attn"]
-            for name, entries in guider.conds.items()
-            if "negative" not in name
-            for entry in entries or ()
-            if entry.get("cross_attn") is not None
-        ]
+        heard = [entries or () for name, entries in guider.conds.items() if "negative" not in name]
+        texts = [entry["cross_attn"] for entries in heard for entry in entries if "cross_attn" in entry]
         return cls(
             model_sampling=guider.model_patcher.get_model_object("model_sampling"),
             sigmas=sigmas.tolist(),
