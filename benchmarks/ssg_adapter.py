@@ -58,7 +58,8 @@ def main(arguments: list[str]) -> int:
 
     from ..harness.sampling import seeded
     from ..harness.toy import TEXT_DIM
-    from ..patches.ssg_adapter import Guide, apply
+    from ..patches.ssg_adapter import apply
+    from ..patches.ssg_guide import Guide
 
     rounds, frames = chosen.rounds, chosen.frames or FRAMES[size]
     model = build(size)

@@ -247,9 +247,8 @@ def main(arguments: list[str]) -> int:
         held_out=HELD_OUT if chosen.held_out is None else chosen.held_out,
         scenes=chosen.scenes,
     )
-    command = shlex.join(
-        ["python", "run.py", "train", *(Path(argument).name or argument for argument in arguments)]
-    )  # files are shared, paths are not
+    # files are shared, paths are not
+    command = shlex.join(["python", "run.py", "train", *(Path(argument).name or argument for argument in arguments)])
 
     def describe(state, scores, **facts) -> dict[str, str]:
         return {

@@ -170,9 +170,8 @@ def lie_about_the_header(file: bytes, rng: Random) -> bytes:
     return struct.pack("<Q", rng.choice([0, 1, 2**20, 2**40, 2**63])) + file[8:]
 
 
-OF_PARTS = (
-    drop, rename, reshape, cut_rows, retype, retype_all, spoil, drop_metadata, wild_metadata, wild_json
-)  # fmt: skip
+# fmt: skip
+OF_PARTS = drop, rename, reshape, cut_rows, retype, retype_all, spoil, drop_metadata, wild_metadata, wild_json
 OF_BYTES = (flip, cut, lengthen, lie_about_the_header)
 
 

@@ -34,9 +34,8 @@ class Shot:
 
     def __post_init__(self):
         if "ref_latent" in TOYS[self.toy].conds and self.words == self.negative_words:
-            object.__setattr__(
-                self, "negative_words", self.words + 2
-            )  # the host fails on a batch of two with ref_latent
+            # the host fails on a batch of two with ref_latent
+            object.__setattr__(self, "negative_words", self.words + 2)
 
     def but(self, **changes) -> "Shot":
         return replace(self, **changes)

@@ -135,6 +135,7 @@ def write_toy_expert(path: Path, seed: int = 1) -> Path:
     return path
 
 
+# diffusers' names
 OUTSIDE_BLOCKS = {
     "patch_embedding.": "patch_embedding_mot_ref.",
     "text_embedding.0.": "condition_embedder_mot_ref.text_embedder.linear_1.",
@@ -146,7 +147,7 @@ OUTSIDE_BLOCKS = {
     "img_emb.proj.1.": "condition_embedder_mot_ref.image_embedder.ff.net.0.proj.",
     "img_emb.proj.3.": "condition_embedder_mot_ref.image_embedder.ff.net.2.",
     "img_emb.proj.4.": "condition_embedder_mot_ref.image_embedder.norm2.",
-}  # diffusers' names
+}
 
 
 def diffusers_expert(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

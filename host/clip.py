@@ -13,9 +13,8 @@ from comfy.ldm.modules.attention import optimized_attention_for_device
 from torch import Tensor, nn
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-ClassTerms = Callable[
-    [Tensor, Tensor, Tensor, int], Tensor
-]  # q, k, v [batch, tokens, width], heads -> [batch, patches, width]
+# q, k, v [batch, tokens, width], heads -> [batch, patches, width]
+ClassTerms = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,8 @@ class SemVidCLIP:
             embedding.weight.shape[0]
             for embedding in (self.text.embeddings.position_embedding, self.text.embeddings.token_embedding)
         )
-        rows = [
-            [words - 2, *part, words - 1] for part in self.parts(text)
-        ]  # <start> ... <end>; attention looks back, so padding is never seen
+        # <start> ... <end>; attention looks back, so padding is never seen
+        rows = [[words - 2, *part, words - 1] for part in self.parts(text)]
         ids = torch.tensor(
             [row + [words - 1] * (length - len(row)) for row in rows], device=self.patchers[-1].load_device
         )

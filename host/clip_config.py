@@ -10,11 +10,12 @@ from torch import Tensor
 
 from .weights import Checkpoint
 
+# vision towers H, g and bigG; all others have heads of 64 channels, in both towers
 HEADS = {
     1280: 16,
     1408: 16,
     1664: 16,
-}  # vision towers H, g and bigG; all others have heads of 64 channels, in both towers
+}
 CONFIGS = ("open_clip_config.json", "config.json")
 HF_DEFAULTS = {
     "vision_model": {"hidden_size": 768, "num_attention_heads": 12},

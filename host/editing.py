@@ -176,9 +176,8 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
     def override(func, q, k, v, heads, *args, **kwargs):
         kwargs |= zip(("mask", "attn_precision", "skip_reshape", "skip_output_reshape"), args)
         attention = partial(previous, func) if previous else func
-        by_head = kwargs.get(
-            "skip_reshape", False
-        )  # [batch, heads, tokens, dim] rather than [batch, tokens, heads * dim]
+        # [batch, heads, tokens, dim] rather than [batch, tokens, heads * dim]
+        by_head = kwargs.get("skip_reshape", False)
         token_axis = 2 if by_head else 1
         last = forward.previous
         site = forward.site(kwargs.get("transformer_options", {}), q.shape[token_axis], k.shape[token_axis])

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .target_file import PARTIAL
 
+# what safetensors calls them
 FLOATS = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -25,7 +26,7 @@ FLOATS = {
     "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
-}  # what safetensors calls them
+}
 CHUNK = 2**18  # numbers that are looked at together, so that no second copy of a tensor is made
 
 

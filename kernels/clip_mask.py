@@ -30,9 +30,8 @@ def class_terms(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """A_h[cls,i] V_h[i] of every patch, heads side by side: [batch, patches, width]. q, k, v: [batch, 1 + patches,
     width], class token first."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2).float() for x in (q[:, :1], k, v))
-    attention = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(
-        -1
-    )  # over all tokens: the class token keeps its share
+    # over all tokens: the class token keeps its share
+    attention = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
     return (attention.transpose(-1, -2) * v)[:, :, 1:].transpose(1, 2).flatten(2)
 
 
@@ -100,9 +99,8 @@ class Geometry:
         """[n, height, width, 3] -> [n, 3, size, size], 0..1, bicubic. Bars of a letterbox are grey."""
         x = frames.movedim(-1, 1)
         if self.fit == "center crop":
-            short = min(
-                self.height, self.width
-            )  # cropping before the resize differs by nothing but rounding, and never builds a long strip
+            # cropping before the resize differs by nothing but rounding, and never builds a long strip
+            short = min(self.height, self.width)
             top, left = (self.height - short) // 2, (self.width - short) // 2
             x = x[:, :, top : top + short, left : left + short]
         top, left, bottom, right = self.box

@@ -20,9 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Attend = Callable[
-    [Tensor, Tensor, Tensor], Tensor
-]  # q, k, v [batch, tokens, heads, dim] -> [batch, queries, heads * dim]
+# q, k, v [batch, tokens, heads, dim] -> [batch, queries, heads * dim]
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 Fit = Literal["squash", "center crop"]
 COPIES = 512  # extra keys at most; more would cost more than a mask does
 

@@ -26,9 +26,8 @@ from torch import Tensor, nn
 from .rope import apply_rope, rope_freqs
 from .ssg_spec import THETA, Spec
 
-Attend = Callable[
-    [Tensor, Tensor, Tensor], Tensor
-]  # q, k, v [batch, tokens, heads, dim] -> [batch, queries, heads * dim]
+# q, k, v [batch, tokens, heads, dim] -> [batch, queries, heads * dim]
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -22,9 +22,8 @@ from ..patches.clip_mask import SpatialMask, encode, find
 from .latents import SHARD, Latents, scene_number
 
 TWO_OBJECTS = 0.8  # share of training videos with two: where an object is, is said best by a picture of both
-MASK = SpatialMask(
-    kernel=1, fusion="product", patches="direct"
-)  # the mini CLIP's patches speak of their own place; best on training scenes
+# the mini CLIP's patches speak of their own place; best on training scenes
+MASK = SpatialMask(kernel=1, fusion="product", patches="direct")
 STYLE, STRENGTH, FEATHER = "darken", 0.5, 4.0  # half: what CLIP missed is still seen. feather: Visual Prompt's default
 
 

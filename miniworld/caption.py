@@ -83,9 +83,8 @@ def describe(facts: Facts, rng: Random | None = None) -> str:
     second = phrase(facts.things[1], rng) if len(facts.things) == 2 else ""
     related = f"{_pick(RELATION_WORDS[facts.relation], rng)} {second}" if facts.relation else second
     place = _pick(PLACE_WORDS, rng).format(_pick(BACKGROUND_WORDS[facts.background], rng)) if facts.background else ""
-    comma = (
-        second and not facts.relation or does and facts.relation in ("left of", "right of")
-    )  # "moves left left of" would not read
+    # "moves left left of" would not read
+    comma = second and not facts.relation or does and facts.relation in ("left of", "right of")
     orders = [[phrase(subject, rng), does, "," * bool(comma), related]] + [
         [phrase(subject, rng), related, does]
     ] * bool(facts.relation and does)

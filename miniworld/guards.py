@@ -39,9 +39,8 @@ def loop_score(frames: Tensor) -> float:
     only.
     """
     cells = _cells(frames).flatten(1)
-    apart = (
-        torch.cdist(cells, cells, compute_mode="donot_use_mm_for_euclid_dist").square() / CELLS**2
-    )  # exact where frames repeat
+    # exact where frames repeat
+    apart = torch.cdist(cells, cells, compute_mode="donot_use_mm_for_euclid_dist").square() / CELLS**2
     distance = torch.stack([apart.diagonal(lag).mean() for lag in range(1, len(cells) // 2 + 1)])
     highest = distance.cummax(0).values
     if highest[-1] < max(

@@ -129,9 +129,8 @@ def _track(soft: Tensor, share: Tensor, strong: Tensor, colours: tuple[int, int]
     neither."""
     first, last = colours
     core, weight = strong[first] | strong[last], torch.maximum(share[first], share[last])
-    mask = weight * F.max_pool2d(core.float().unsqueeze(1), 5, 1, 2).squeeze(
-        1
-    )  # the soft rim belongs to it, far specks do not
+    # the soft rim belongs to it, far specks do not
+    mask = weight * F.max_pool2d(core.float().unsqueeze(1), 5, 1, 2).squeeze(1)
     area = core.sum((-1, -2)) / mask[0].numel()
     visible = area >= max(LEAST_AREA, 0.7 * float(area.median()) if first != last else 0.0)
     mask = mask * visible[:, None, None]
@@ -176,9 +175,8 @@ def _motion(centre: Tensor, radius: Tensor, visible: Tensor) -> tuple[str, str]:
     path = centre[visible] - centre[visible].mean(0)
     minor, major = torch.linalg.eigvalsh(path.T @ path / len(path)).clamp(min=0).sqrt().tolist()
     even = float(torch.linspace(0, 1, len(visible))[visible].std(correction=0).clamp(min=1e-6))
-    stride = (
-        major / even / LEAST_TRAVEL
-    )  # a straight path at even speed deviates as much as time itself, times its length
+    # a straight path at even speed deviates as much as time itself, times its length
+    stride = major / even / LEAST_TRAVEL
     if max(swell, stride) < 0.5:
         return "still", ""
     if swell > stride:

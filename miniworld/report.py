@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+# beside every headline: a frozen, looping, stitched or drifting clip must not win
 GUARDS = (
     "dynamic degree",
     "loop",
     "seam",
     "identity drift",
-)  # beside every headline: a frozen, looping, stitched or drifting clip must not win
+)
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,13 @@ DIAGONALS = ("up left", "up right", "down left", "down right")
 PLACE_MOTIONS = ("still", "left", "right", "up", "down", "diagonal", "circle")
 LOOK_MOTIONS = ("grow", "shrink", "blink", "change")
 MOTIONS = PLACE_MOTIONS + LOOK_MOTIONS
+# from the other object to the subject
 RELATIONS = {
     "left of": (-1, 0),
     "right of": (1, 0),
     "above": (0, -1),
     "below": (0, 1),
-}  # from the other object to the subject
+}
 SPLITS = ("train", "heldout", "any")
 
 GROWTH = 1.6  # radius at the end of `grow` over radius at its start

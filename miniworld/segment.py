@@ -13,9 +13,8 @@ from torch import Tensor
 from .render import CROSS_ARM, SQUARE, TRIANGLE_BASE, TRIANGLE_TOP, coverage
 from .scene import COLOURS, SHAPES
 
-AREAS = torch.tensor(
-    (math.pi, 4 * SQUARE**2, TRIANGLE_BASE - TRIANGLE_TOP, 4 * CROSS_ARM * (2 - CROSS_ARM))
-)  # of radius 1, as SHAPES
+# of radius 1, as SHAPES
+AREAS = torch.tensor((math.pi, 4 * SQUARE**2, TRIANGLE_BASE - TRIANGLE_TOP, 4 * CROSS_ARM * (2 - CROSS_ARM)))
 TRIANGLE_CENTROID = TRIANGLE_TOP + 2 / 3 * (TRIANGLE_BASE - TRIANGLE_TOP)  # below the centre of the shape, in radii
 HALF_SHARE = 0.5  # a pixel belongs to an object from here on
 STRANGE = 0.35  # a pixel this far (RGB distance) from every line between the background and a colour has none

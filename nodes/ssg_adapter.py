@@ -4,8 +4,9 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..host.schedule import Interval
-from ..patches.ssg_adapter import Guide, Passes, apply
+from ..patches.ssg_adapter import apply
 from ..patches.ssg_adapter_file import load_adapter
+from ..patches.ssg_guide import Guide, Passes
 from .common import DTYPES, Adapter, clip_features, model_file, strength_start_end
 from .common import MODEL_PATCHES as FOLDER
 from .common import SPATIAL_PROMPT as CATEGORY

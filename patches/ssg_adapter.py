@@ -5,61 +5,22 @@ Without an adapter, the prompted image goes into the image branch that Wan 2.1 I
 our choice).
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from ..host.call import by_crop
-from ..host.editing import Call, attend, edit_attention, edit_inputs
+from ..host.editing import Call, attend, edit_attention
 from ..host.families import family_of, hunyuan, wan
-from ..host.forward import Forward, Run
-from ..host.schedule import ALWAYS, Interval
+from ..host.forward import Run
 from ..host.weights import attach_weights
-from ..kernels.ssg_adapter import Prompt, SSGAdapter, View, blend, crop_mask, token_weights
+from ..kernels.ssg_adapter import Prompt, SSGAdapter, View, crop_mask, token_weights
 from .per_frame import per_latent_frame
+from .ssg_guide import NAME, Guide
+from .ssg_image_branch import into_image_branch
 
-NAME = "SSG Adapter"
 FAMILIES = {"wan": wan, "hunyuan": hunyuan}
-CHUNK = (
-    2**13
-)  # queries that look at once, so that the branch takes less memory than the FFN, for which the host has made room
-Passes = Literal["both", "conditional"]
-
-
-@dataclass(frozen=True, eq=False)
-class Guide:
-    """What to look at, and how much.
-
-    features: CLIP features of the prompted image, [1 | frames, n, clip_width]; mask: where to look, [1 | frames, any
-    height, any width], 0..1, or None for everywhere. frames: one per latent frame of the clip, or one per video frame,
-    of which every fourth is taken. strength: 1 = as trained, 0 = the unpatched model. passes: which of the sampler's
-    passes look; "conditional" is then strengthened by CFG.
-    """
-
-    features: Tensor
-    mask: Tensor | None = None
-    strength: float = 1.0
-    passes: Passes = "both"
-    interval: Interval = ALWAYS
-
-    def __post_init__(self):
-        if self.passes not in Passes.__args__:
-            raise ValueError(f"passes '{self.passes}': choose one of {', '.join(Passes.__args__)}.")
-        if not 0.0 <= self.strength <= 2.0:
-            raise ValueError(f"strength {self.strength}: must be from 0 (the model as it is) to 2 (twice as trained).")
-        if self.mask is not None and (
-            self.mask.ndim != 3 or 0 in self.mask.shape or not torch.isfinite(self.mask).all()
-        ):
-            raise ValueError(
-                f"mask: shape {tuple(self.mask.shape)}, empty or with NaN or infinite values. Give masks [frames, "
-                "height, width] of 0 to 1."
-            )
-
-    def rows(self, call: Call) -> list[int]:
-        """The rows of an attention call that look."""
-        return list(range(len(call.q))) if self.passes == "both" else call.positive_rows
+# queries that look at once, so that the branch takes less memory than the FFN, for which the host has made room
+CHUNK = 2**13
 
 
 def apply(model, adapter, guide: Guide):
@@ -85,24 +46,14 @@ def apply(model, adapter, guide: Guide):
         frames, area = forward.layout.frames, forward.layout.height * forward.layout.width
         chosen = slice(None) if len(rows) == len(out) else rows
         keys, values = module.keys_values(block, prompt)
-        out, some = (
-            out.clone(),
-            max(CHUNK // (area * len(rows)), 1),
-        )  # a clone: the attention's owner may keep its result
+        out = out.clone()  # the attention's owner may keep its result
+        some = max(CHUNK // (area * len(rows)), 1)
         for first in range(0, frames, some):
             span = slice(first, min(first + some, frames))
             tokens = slice(call.before + span.start * area, call.before + span.stop * area)
-            added = branch_attention(
-                module,
-                block,
-                call.q[chosen, tokens],
-                *(x if len(x) == 1 else x[span] for x in (keys, values)),
-                prompt,
-                area,
-            )
-            out[chosen, tokens] += (
-                added.unflatten(1, (-1, area)) * (weight if len(weight) == 1 else weight[span])
-            ).flatten(1, 2)
+            k, v, m = (x if len(x) == 1 else x[span] for x in (keys, values, weight))
+            added = branch_attention(module, block, call.q[chosen, tokens], k, v, prompt, area)
+            out[chosen, tokens] += (added.unflatten(1, (-1, area)) * m).flatten(1, 2)
         return out
 
     def check(run: Run) -> None:
@@ -125,11 +76,8 @@ def branch_attention(
     if len(k) == 1:
         return module.branch(block, q, *(x.expand(len(q), -1, -1, -1) for x in (k, v)), prompt, attend)
     each = q.unflatten(1, (-1, area)).flatten(0, 1)
-    return (
-        module.branch(block, each, *(x.repeat(len(q), 1, 1, 1) for x in (k, v)), prompt, attend)
-        .unflatten(0, (len(q), -1))
-        .flatten(1, 2)
-    )
+    out = module.branch(block, each, *(x.repeat(len(q), 1, 1, 1) for x in (k, v)), prompt, attend)
+    return out.unflatten(0, (len(q), -1)).flatten(1, 2)
 
 
 def prompt_and_weights(module: SSGAdapter, guide: Guide, call: Call) -> tuple[Prompt, Tensor]:
@@ -181,50 +129,3 @@ def require_compatible(model, module: SSGAdapter, guide: Guide) -> None:
         raise ValueError(
             f"clip_vision_output: {error}. Encode the image with the CLIP the adapter was trained with."
         ) from None
-
-
-def into_image_branch(model, guide: Guide):
-    """Moves the CLIP features that the conditioning carries towards those of the prompted image; strength 1 replaces
-    them."""
-    family, module, prompted = family_of(model), model.model.diffusion_model, guide.features
-    if family is not wan or module.img_emb is None:
-        raise ValueError(
-            f"model: this {family.NAME} has no image branch that takes CLIP features (Wan T2V, Wan 2.2 and "
-            "HunyuanVideo have none). Load Wan 2.1 I2V, or connect an SSG Adapter."
-        )
-    if guide.mask is not None:
-        raise ValueError(
-            "mask: needs an SSG Adapter; the model's own image branch has none. Connect one, or remove the mask: the "
-            "prompted image carries it."
-        )
-    width = module.img_emb.proj[0].normalized_shape[0]
-    if prompted.ndim != 3 or prompted.shape[-1] != width or len(prompted) != 1:
-        raise ValueError(
-            f"clip_vision_output: features of shape {tuple(prompted.shape)}; the model's image branch takes those of "
-            f"one image, of width {width}. Use clip_vision_h."
-        )
-    if not torch.isfinite(prompted).all():
-        raise ValueError("clip_vision_output: features are NaN or infinite. Use a CLIP file in fp32 or bf16.")
-
-    def inputs(forward: Forward) -> dict:
-        own = forward.arguments.get("clip_fea")
-        rows = [i for i, row in enumerate(forward.rows) if guide.passes == "both" or row == 0]
-        if own is None or not rows:
-            return {}
-        if own.shape[1] < prompted.shape[1]:
-            raise ValueError(
-                f"clip_vision_output: {prompted.shape[1]} tokens, the start image has {own.shape[1]}. Encode both with "
-                "the same CLIP."
-            )
-        own = own.clone()
-        own[rows] = blend(own[rows], prompted.expand(len(rows), -1, -1), guide.strength)
-        return {"clip_fea": own}
-
-    def check(run: Run) -> None:
-        if "clip_vision_output" not in run.conds:
-            raise ValueError(
-                f"{NAME}: no conditioning carries CLIP features of a start image to work on. Connect "
-                "clip_vision_output of WanImageToVideo, or an SSG Adapter here."
-            )
-
-    return edit_inputs(model, NAME, inputs, interval=guide.interval, check=check, active=guide.strength != 0)

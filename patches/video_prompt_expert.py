@@ -113,11 +113,12 @@ def load_expert(path: Path, model_options: dict | None = None):
     path = Path(path)
     weights, metadata = read_expert(path)
     last = f"blocks.{metadata['layers'].count(',')}."
+    # no memory; or the host warns of missing weights
     trimmed_off = {
         key.replace("blocks.0.", last): torch.zeros(()).expand(value.shape)
         for key, value in weights.items()
         if key.startswith("blocks.0.") and not SCALES.search(key)
-    }  # no memory; or the host warns of missing weights
+    }
     patcher = load_diffusion_model(trimmed_off | weights | zero_head(weights), path.name, model_options, metadata)
     module = patcher.model.diffusion_model
     last = module.blocks[-1]

@@ -7,9 +7,8 @@ SUFFIX = "_mot_ref"
 PUBLISHED_LAYERS = tuple(range(0, 40, 4))  # of Video-As-Prompt-Wan2.1-14B; the paper's config names other lists
 MOST_BLOCKS = 100  # of an expert; the largest Wan has 40
 HEAD = ("head.modulation", "head.head.weight", "head.head.bias")  # an expert has none
-UNUSED_IN_LAST = re.compile(
-    r"self_attn\.(q|o|norm_q)\.|cross_attn\.|norm3\.|ffn\."
-)  # its last block only hands over keys and values
+# its last block only hands over keys and values
+UNUSED_IN_LAST = re.compile(r"self_attn\.(q|o|norm_q)\.|cross_attn\.|norm3\.|ffn\.")
 
 RENAMED = {
     "condition_embedder.text_embedder.linear_1": "text_embedding.0",

@@ -17,7 +17,6 @@ if "semantic_video" not in sys.modules:
     package.__path__ = [str(ROOT)]
     sys.modules["semantic_video"] = package
 
-settings.register_profile(
-    "pack", deadline=None, derandomize=bool(os.environ.get("CI"))
-)  # a busy machine is slow, not wrong
+# a busy machine is slow, not wrong
+settings.register_profile("pack", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("pack")

@@ -9,7 +9,7 @@ from ..host.forward import Forward
 from ..kernels.ssg_adapter import Prompt, SSGAdapter
 from ..kernels.ssg_spec import Spec
 from ..patches.blocks import parse_blocks
-from ..patches.ssg_adapter import NAME
+from ..patches.ssg_guide import NAME
 
 FEATURES = "semantic_video_prompted"  # transformer option: CLIP features, a row for each video of the batch
 PROMPT = f"{NAME} prompt"

@@ -472,9 +472,10 @@ def test_models_of_no_known_family_are_refused(toys):
         transformer_depth_output=[1, 1],
         transformer_depth_middle=-2,
     )
+    # HunyuanImage
     image_dit = HunyuanVideo(
         **TOYS["hunyuan-t2v"].config | {"patch_size": [2, 2], "axes_dim": [64, 64]}, operations=disable_weight_init
-    )  # HunyuanImage
+    )
     pose = SCAILWanModel(
         **{k: v for k, v in TOYS["wan-t2v"].config.items() if k != "model_type"} | {"in_dim": 20},
         operations=disable_weight_init,

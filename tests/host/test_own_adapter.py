@@ -16,8 +16,9 @@ from semantic_video.cli.train_options import main
 from semantic_video.harness.sampling import Shot, sample, seeded
 from semantic_video.harness.toy import write_toy, write_toy_vae
 from semantic_video.harness.toy_nodes import ToyCLIP
-from semantic_video.patches.ssg_adapter import Guide, apply
+from semantic_video.patches.ssg_adapter import apply
 from semantic_video.patches.ssg_adapter_file import load_adapter
+from semantic_video.patches.ssg_guide import Guide
 
 WEIGHTS = Path(__file__).resolve().parent.parent.parent / "mini" / "weights"
 WORDS = {

@@ -24,8 +24,9 @@ from semantic_video.kernels.ssg_spec import Spec
 from semantic_video.nodes.ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
 from semantic_video.patches import ssg_adapter
 from semantic_video.patches.per_frame import per_latent_frame
-from semantic_video.patches.ssg_adapter import Guide, apply
+from semantic_video.patches.ssg_adapter import apply
 from semantic_video.patches.ssg_adapter_file import load_adapter
+from semantic_video.patches.ssg_guide import Guide
 from semantic_video.patches.swin_renderer import SwinRenderer
 from semantic_video.patches.swin_renderer import apply as swin
 from semantic_video.tests.host.test_editing import foreign, windows

@@ -11,7 +11,8 @@ from semantic_video.harness.sampling import Shot, conditioning, sample
 from semantic_video.host import editing
 from semantic_video.host.schedule import Interval
 from semantic_video.patches import ssg_adapter
-from semantic_video.patches.ssg_adapter import Guide, apply
+from semantic_video.patches.ssg_adapter import apply
+from semantic_video.patches.ssg_guide import Guide
 from semantic_video.tests.host.test_forward import (
     CONDS,
     NAG_CONTEXT,

@@ -27,8 +27,9 @@ from semantic_video.host.frozen_model import (
 )
 from semantic_video.kernels.ssg_adapter import SSGAdapter
 from semantic_video.kernels.ssg_spec import Spec
-from semantic_video.patches.ssg_adapter import Guide, apply
+from semantic_video.patches.ssg_adapter import apply
 from semantic_video.patches.ssg_adapter_file import load_adapter
+from semantic_video.patches.ssg_guide import Guide
 from semantic_video.training.plan import Plan
 from semantic_video.training.ssg_adapter import Settings, save_adapter, train_adapter
 from semantic_video.training.ssg_loss import Batch, losses

@@ -136,10 +136,11 @@ def test_hunyuan_1_mask_of_padded_text(toys, monkeypatch):
         mask[:, -2:] = 0
         return [[tensor, extra | {"attention_mask": mask}]]
 
+    # the host takes such masks one prompt at a time
     model, shot = (
         toys("hunyuan-t2v"),
         Shot("hunyuan-t2v", negative_words=9),
-    )  # the host takes such masks one prompt at a time
+    )
     unmasked = sample(apply(model, WINDOWS), shot)
     monkeypatch.setattr(sampling, "conditioning", padded)
     expected, got = sample(reference(model, window=4), shot), sample(apply(model, WINDOWS), shot)
@@ -378,9 +379,8 @@ def test_automatic_anchors_fill_the_budget(toys, name):
             frames_seen.add(call.k.shape[1] - text)
         return proceed(call)
 
-    watched = edit_attention(
-        model, "watch", watch, sites=("self", "joint"), splits="windows"
-    )  # applied first: next to the backend
+    # applied first: next to the backend
+    watched = edit_attention(model, "watch", watch, sites=("self", "joint"), splits="windows")
     sample(apply(watched, SwinRenderer(window=4, anchors="rotating", anchor_budget=8, shift=False)), shot)
     assert frames_seen <= {5, 6, 7, 8}
     assert max(frames_seen) >= 7

@@ -465,9 +465,8 @@ def test_references_are_encoded_as_published(toys, tmp_path):
     assert latent.shape == (1, 36, 3, 4, 6)
     assert latent[:, 16:20, 0].eq(1).all()
     assert latent[:, 16:20, 1:].eq(0).all()
-    torch.testing.assert_close(
-        latent[:, :16, 0], latent[:, 20:, 0], rtol=1e-4, atol=1e-4
-    )  # both see the first frame first
+    # both see the first frame first
+    torch.testing.assert_close(latent[:, :16, 0], latent[:, 20:, 0], rtol=1e-4, atol=1e-4)
     vae.first_stage_model = torch.nn.Identity()
     with pytest.raises(ValueError, match=r"vae: Identity is not the VAE of Wan 2\.1"):
         encode_reference(vae, clip, 48, 32)

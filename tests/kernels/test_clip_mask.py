@@ -140,9 +140,8 @@ def test_what_is_seen_at_a_place_is_found_at_that_place(height, width, fit):
     frames[:, top : top + height // 4 + 1, left : left + width // 8 + 1] = 1
     square = geometry.square(frames)
     assert square.shape == (1, 3, 64, 64)
-    bright = torch.nn.functional.avg_pool2d((square - geometry.square(torch.zeros_like(frames)))[:, :1], 8).flatten(
-        1
-    )  # without the bars
+    # without the bars
+    bright = torch.nn.functional.avg_pool2d((square - geometry.square(torch.zeros_like(frames)))[:, :1], 8).flatten(1)
     back = geometry.picture(geometry.patches(bright, 8), 8)
     assert back.shape == (1, height, width)
     if min(height, width) > 8:

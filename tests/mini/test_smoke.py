@@ -31,9 +31,8 @@ def trained(tmp_path_factory):
         if not path.exists() or more:
             for other in needs.get(name, ()):
                 get(other)
-            steps, batch = {"mini-vae": ("70", "2"), "mini-clip": ("50", "8")}.get(
-                name, ("20", "8")
-            )  # these two train in two phases
+            # these two train in two phases
+            steps, batch = {"mini-vae": ("70", "2"), "mini-clip": ("50", "8")}.get(name, ("20", "8"))
             main(
                 [
                     name,

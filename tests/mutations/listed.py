@@ -186,7 +186,7 @@ MUTATIONS = [
     # ---- hard to see on a CPU
     ("precision hint of attend", "host/editing.py", ", low_precision_attention=False", "", ADAPTER),
     ("masks of three axes", "host/editing.py", "else mask.unsqueeze(1)", "else mask.unsqueeze(0)", VALUES),
-    ("the adapter writes into the host's result", "patches/ssg_adapter.py", "out.clone(),", "out,", ADAPTER),
+    ("the adapter writes into the host's result", "patches/ssg_adapter.py", "out = out.clone()", "out = out", ADAPTER),
     ("saving is not atomic", "host/weights.py", "path.with_name(PARTIAL.format(path.name))", "path", VALUES),
     # ---- spatial prompting
     ("parts of a long phrase averaged", "patches/clip_mask.py", "mask.amax(1) for", "mask.mean(1) for", PHRASES),

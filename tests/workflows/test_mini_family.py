@@ -35,9 +35,8 @@ def test_the_vae_keeps_the_world_legible(server):
         for node in ("sampler", "unet", "positive", "negative", "swin"):
             del api[node]
         api["decode"]["inputs"]["samples"] = ["encode", 0]
-        api["load"]["_meta"]["title"] = str(
-            scene
-        )  # another clip under the same name: not to be answered from the cache
+        # another clip under the same name: not to be answered from the cache
+        api["load"]["_meta"]["title"] = str(scene)
         decoded = read_video(server.run(api)[0])
         assert decoded.shape == clip.shape
         assert psnr(decoded, clip) > 20

@@ -37,9 +37,8 @@ def test_dynamic_degree(long_world):
     _, long = long_world
     short = render([sample_scene(i, motion=m) for i, m in enumerate(ONE_WAY)]).frames
     rests = render([sample_scene(i, motion="still") for i in range(4)], LONG).frames
-    assert (
-        mean(map(dynamic_degree, short)) > 2 * mean(map(dynamic_degree, long)) > 0.05
-    )  # the same path at a quarter of the speed
+    # the same path at a quarter of the speed
+    assert mean(map(dynamic_degree, short)) > 2 * mean(map(dynamic_degree, long)) > 0.05
     assert min(map(dynamic_degree, short)) > 0.02
     for still in (*rests, *map(frozen, long)):
         assert dynamic_degree(still) == 0

@@ -42,9 +42,8 @@ def test_a_target_can_follow_the_other_reference():
         assert does(scene) == does(other) != does(target)
         assert fits(scene) and fits(target)
         truth = render([scene, target])
-        torch.testing.assert_close(
-            truth.frames[0, 0], truth.frames[1, 0], rtol=0, atol=1e-4
-        )  # it starts from the same first frame
+        # it starts from the same first frame
+        torch.testing.assert_close(truth.frames[0, 0], truth.frames[1, 0], rtol=0, atol=1e-4)
         assert pair_scores(truth.frames[0], target, other)["transfer"] == 1.0
         thing, seen = target.things[0], other.things[0]
         assert (

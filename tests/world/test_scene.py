@@ -34,9 +34,8 @@ def combinations(scene):
 def test_a_seed_is_a_scene():
     assert sample_scenes(20, 3) == sample_scenes(20, 3)
     assert sample_scenes(20, 3) != sample_scenes(20, 4)
-    assert (
-        caption(sample_scene(0)) == "a small purple cross moves down on a brown background"
-    )  # in every process and version
+    # in every process and version
+    assert caption(sample_scene(0)) == "a small purple cross moves down on a brown background"
     assert (
         caption(sample_scene(1, "heldout", 2))
         == "a large yellow cross grows, right of a small cyan cross on a brown background"
