@@ -149,7 +149,7 @@ def write_window_plan(path: Path, frames: int, window: int, blocks: int, frame: 
         heard.barh(block, end - start, left=start, color="#d9955b", height=0.86)
         heard.text(frames + 0.3, block, f"{end - start}", va="center", fontsize=9)
     heard.axvspan(frame, frame + 1, color="#8c4a12", alpha=0.6, linewidth=0)
-    plan.set_title(f"Windows of {window} latent frames in a clip of {frames}")
+    plan.set_title(f"Windows of {window} latent frames in a video of {frames}")
     heard.set_title(f"What frame {frame} has heard of after each block")
     for axes in (plan, heard):
         axes.set(xlabel="latent frame", ylabel="block", yticks=range(blocks), xlim=(0, frames + 1), ylim=(blocks, -1))
