@@ -39,8 +39,10 @@ def variants(words: list[str]) -> list[tuple[str, dict]]:
 
 
 def fill(api: dict, text: str, seed: int) -> dict:
-    """The workflow with this caption and seed."""
-    api = titled(api, {"Prompt": {"text": text}})
+    """The workflow with this caption and seed. The caption goes into the node titled "Prompt": an encoder's `text`, or
+    the `value` of a primitive string, which can feed an encoder and whatever else reads the prompt."""
+    primitive = any("value" in node["inputs"] for node in api.values() if node["_meta"]["title"] == "Prompt")
+    api = titled(api, {"Prompt": {"value" if primitive else "text": text}})
     for node in api.values():
         node["inputs"] |= {key: seed for key in ("seed", "noise_seed") if key in node["inputs"]}
     return api

@@ -7,6 +7,7 @@ conditioned on the token features of its text tower, after the final layer norm.
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from open_clip import CLIP
@@ -17,6 +18,7 @@ CONTEXT = 77
 TEXT_TOKENS = (
     32  # length of the conditioning: <start>, words, <end>, then zeros, so that any two captions fit one batch
 )
+TOKENS = "umt5xxl"  # the name that Wan's text encoder has in a CLIP, by which nodes find a prompt's tokens
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # open_clip's default
 CONFIG = {
     "embed_dim": 128,
@@ -62,15 +64,24 @@ def token_features(model: CLIP, ids: Tensor) -> Tensor:
     return model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:count, :count]))
 
 
+def caption_ids(vocabulary: list[str], captions: list[str], tokens: int = TEXT_TOKENS) -> Tensor:
+    """Token ids [n, tokens]. ValueError if a caption is longer than `tokens` - 2 words."""
+    ids = tokenize(vocabulary, captions)
+    if (ids[:, tokens:] > 0).any():
+        raise ValueError(f"a caption has more than {tokens - 2} words: {max(captions, key=len)!r}")
+    return ids[:, :tokens]
+
+
 @torch.no_grad()
+def encode_ids(model: CLIP, ids: Tensor) -> Tensor:
+    """Token features [n, tokens, width] of ids [n, tokens], zeros where the id is 0."""
+    return token_features(model, ids) * (ids > 0).unsqueeze(-1)
+
+
 def encode_text(model: CLIP, captions: list[str], tokens: int = TEXT_TOKENS) -> Tensor:
     """The DiTs' conditioning [n, tokens, width]: token features of <start>, the words and <end>, zeros after them. ""
     is the empty prompt. ValueError if a caption is longer than `tokens` - 2 words."""
-    ids = tokenize(model.vocabulary, captions)
-    if (ids[:, tokens:] > 0).any():
-        raise ValueError(f"a caption has more than {tokens - 2} words: {max(captions, key=len)!r}")
-    ids = ids[:, :tokens]
-    return token_features(model, ids) * (ids > 0).unsqueeze(-1)
+    return encode_ids(model, caption_ids(model.vocabulary, captions, tokens))
 
 
 def preprocess(frames: Tensor) -> Tensor:
@@ -88,17 +99,27 @@ def image_features(model: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
     return x[:, 0], x[:, 1:]
 
 
+def pieces(vocabulary: list[str]) -> dict[int, str]:
+    """Token id -> its text, with SentencePiece's sign of a space before each word, as the tokenizers of T5 have it."""
+    special = {0, len(vocabulary) - 2, len(vocabulary) - 1}
+    return {i: word if i in special else "\u2581" + word for i, word in enumerate(vocabulary)}
+
+
 class TextEncoder:
-    """A mini CLIP as ComfyUI's CLIP: for whatever encodes captions one by one."""
+    """A mini CLIP as ComfyUI's CLIP: for whatever encodes captions one by one, or reads their tokens."""
 
     def __init__(self, clip: CLIP):
         self.cond_stage_model = clip
+        self.tokenizer = SimpleNamespace(**{TOKENS: SimpleNamespace(inv_vocab=pieces(clip.vocabulary))})
 
-    def tokenize(self, text: str) -> str:
-        return text
+    def tokenize(self, text: str) -> dict[str, list[list[tuple[int, float]]]]:
+        """{"umt5xxl": [[(id, weight), ...]]}: one part of TEXT_TOKENS tokens, all of weight 1."""
+        [ids] = caption_ids(self.cond_stage_model.vocabulary, [text]).tolist()
+        return {TOKENS: [[(number, 1.0) for number in ids]]}
 
-    def encode_from_tokens_scheduled(self, tokens: str) -> list:
-        return [[encode_text(self.cond_stage_model, [tokens]), {}]]
+    def encode_from_tokens_scheduled(self, tokens: dict[str, list[list[tuple[int, float]]]]) -> list:
+        ids = torch.tensor([[number for number, _ in part] for part in tokens[TOKENS]])
+        return [[encode_ids(self.cond_stage_model, ids), {}]]
 
 
 def load(path: Path) -> CLIP:

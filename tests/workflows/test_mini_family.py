@@ -1,6 +1,8 @@
 """The mini models of MiniWorld through the real server: their files load, their workflows run, and clips show what was
 asked for."""
 
+import json
+
 import pytest
 import torch
 from PIL import Image
@@ -8,6 +10,8 @@ from PIL import Image
 from semantic_video.cli.demo_shots import pair_shots, pairs, write_pair_files
 from semantic_video.cli.media import read_video, write_video
 from semantic_video.cli.server import WorkflowError
+from semantic_video.cli.variants import fill
+from semantic_video.kernels.keywords import extract
 from semantic_video.mini import family as mini
 from semantic_video.miniworld.caption import caption
 from semantic_video.miniworld.oracle import judge
@@ -74,6 +78,72 @@ def test_image_to_video_keeps_its_first_frame(server):
     frames = read_video(server.run(mini.workflow("mini_i2v", positive={"text": caption(scene)}))[0])
     assert torch.isfinite(frames).all()
     assert psnr(frames[0], first) > 18
+
+
+@pytest.fixture
+def scene(server):
+    """A scene that stands still in the server's first.png."""
+    scene = sample_scene(6, "heldout")
+    first = render([scene]).frames[0, 0]
+    Image.fromarray((first * 255).round().byte().numpy()).save(server.base / "input" / "first.png")
+    return scene
+
+
+def sampled(server, scene, name, **changes):
+    """Frames of a workflow at CFG 1, filled in as run.py report does."""
+    few = {"sampler": {"cfg": 1.0, "steps": 6}}
+    return read_video(server.run(fill(mini.workflow(name, **few, **changes), caption(scene), 3))[0])
+
+
+@needs_i2v
+def test_the_adherence_chain_at_strength_0_is_the_model(server, scene):
+    assert torch.equal(sampled(server, scene, "mini_adherence"), sampled(server, scene, "mini_i2v"))
+
+
+@needs_i2v
+def test_focal_guidance_hears_the_prompt_of_the_report(server, scene):
+    """Without keywords it takes those of the caption that the report fills in; weight 1 is no guidance."""
+
+    def focal(**inputs):
+        return sampled(server, scene, "mini_adherence", focal={"strength": 1.0} | inputs)
+
+    guided, plain = focal(), sampled(server, scene, "mini_adherence")
+    assert guided.shape == (21, 64, 64, 3)
+    assert not torch.equal(guided, plain)
+    assert torch.equal(guided, focal(keywords=", ".join(extract(caption(scene)))))
+    assert not torch.equal(guided, focal(keywords=scene.things[0].colour))
+    assert torch.equal(plain, focal(keyword_weight=1.0))
+    with pytest.raises(WorkflowError, match="keywords: 'dragon' does not stand in the prompt"):
+        focal(keywords="dragon")
+
+
+@needs_i2v
+def test_the_probe_and_the_maps_read_the_mini_model(server, scene):
+    api = mini.workflow("mini_adherence", sampler={"steps": 2})
+    conds = {"positive": ["i2v", 0], "empty": ["i2v", 1]}
+    probe = {"model": ["unet", 0], "latent": ["i2v", 2], "measure": "causal", "levels": 3, "share": 0.33, "seed": 0}
+    maps = {"text": ["prompt", 0], "words": scene.things[0].colour, "blocks": ["probe", 1], "at": 0.5, "seed": 0}
+    links = {"model": ["unet", 0], "clip": ["clip", 0], "positive": ["i2v", 0], "latent": ["sampler", 0]}
+    api |= {
+        "probe": node("SemVidLayerProbe", **probe, **conds),
+        "report": node("PreviewAny", source=["probe", 3]),
+        "maps": node("SemVidAttentionMaps", image=["decode", 0], **maps, **links),
+        "shown": node("MaskToImage", mask=["maps", 0]),
+        "save": node("SaveAnimatedWEBP", **api["save"]["inputs"] | {"images": ["shown", 0]}),
+    }
+    first = read_video(server.run(fill(api, caption(scene), 3))[0])[0, ..., 0]
+    history = max(server.get("/history").values(), key=lambda entry: entry["prompt"][0])
+    report = json.loads(history["outputs"]["report"]["text"][0])
+    change = report["change"]
+    assert report["blocks"] == len(change) == 6
+    assert change.index(max(change)) == 1, "the block that carries the text of this model"
+    assert "1" in report["responsive"].split(",")
+    there = render([scene]).masks[0, 0, 0] > 0.5
+    assert first[there].mean() > 2 * first[~there].mean(), "the colour's word lies on the given object"
+
+
+def node(kind, **inputs):
+    return {"class_type": kind, "_meta": {"title": kind}, "inputs": inputs}
 
 
 @needs_expert
