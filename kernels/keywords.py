@@ -1,8 +1,8 @@
 """Keywords of a prompt, and where their tokens are.
 
-The extractor is a stop list: what is left are nouns, verbs, and the adjectives that tell them apart. No model, English
-only (our choice). Tokens are found in the tokenizer's own pieces put together again, so nothing is assumed of how it
-cuts words, of weights in brackets or of a chat template around the prompt.
+The extractor is a stop list: what is left are nouns, verbs, directions, and the adjectives that tell them apart. No
+model, English only (our choice). Tokens are found in the tokenizer's own pieces put together again, so nothing is
+assumed of how it cuts words, of weights in brackets or of a chat template around the prompt.
 """
 
 import re
@@ -11,14 +11,14 @@ from collections.abc import Iterable
 STOP = """
 a an the this that these those some any each every all both no none such same other another one two its it he she
 they them him her his hers their we our us you your i my me who whom whose which what when where while why how and
-or but nor so yet if then than as at by for from in into of off on onto out over under up down to toward towards
+or but nor so yet if then than as at by for from in into of off on onto out over under to toward towards
 with within without about above across after again against along among around before behind below beneath beside
 between beyond during except inside near outside past since through throughout until upon via is are was were be
 been being am has have had having do does did doing done can could will would shall should may might must not only
 also just very too more most less least much many few little still even once there here now away back forth together
 apart itself himself herself themselves else ever never always often first second last next finally begins begin
 starts start keeps keep gets get goes go becomes become makes make lets let seems seem everything nothing something
-anything video clip film footage scene shot image picture photo view background foreground left right top bottom
+anything video clip film footage scene shot image picture photo view background foreground
 middle center centre style quality
 """
 STOP_WORDS = frozenset(STOP.split())

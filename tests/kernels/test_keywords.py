@@ -22,6 +22,7 @@ def test_content_words_stay():
         "wooden",
         "table",
         "stands",
+        "up",
         "stretches",
         "walks",
         "sunlit",
@@ -30,8 +31,8 @@ def test_content_words_stay():
         "tail",
         "red",
     ]
-    assert extract("A red square moves to the left.") == ["red", "square", "moves"]
-    assert extract("It is on the left.") == []
+    assert extract("A red square moves to the left.") == ["red", "square", "moves", "left"]
+    assert extract("It is on it.") == []
     assert extract("") == []
     assert extract("A fly and 3 x 4 flies") == ["fly", "flies"], "short words in -ly are no adverbs"
 
@@ -106,3 +107,9 @@ def test_every_byte_has_one_letter(byte):
     assert len(letters) == 1
     if 0x21 <= byte <= 0x7E:
         assert letters == [chr(byte)]
+
+
+def test_directions_are_what_a_prompt_asks_for():
+    """Image-to-video ignores motion first of all; "moves" without its direction would say half of it."""
+    for direction in ("left", "right", "up", "down"):
+        assert extract(f"A ball moves {direction}.") == ["ball", "moves", direction]

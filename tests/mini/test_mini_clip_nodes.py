@@ -92,7 +92,7 @@ def test_every_motion_of_the_grammar_is_found(clip, model, says):
 def test_the_extractor_s_keywords_are_found(clip, model):
     tokens = prompt_tokens(model, clip, SAID)
     found = [tokens.pieces[index].lstrip("\u2581") for index in keyword_tokens(tokens, SAID, [])]
-    assert found == ["small", "red", "circle", "moves", "large", "blue", "square", "white"]
+    assert found == ["small", "red", "circle", "moves", "left", "large", "blue", "square", "white"]
     for seed, scene in enumerate(sample_scenes(40, 5, "heldout")):
         text = caption(scene, seed)
         tokens = prompt_tokens(model, clip, text)
