@@ -169,7 +169,10 @@ def generated(what: str, tests: list[str], jobs: int) -> int:
 
 
 def sampled(what: str, tests: list[str], size: int, seed: int, jobs: int) -> int:
-    """Prints what survived of a sample, and the score with its interval; 1 where mutmut could not run for a file."""
+    """Prints what survived of a sample, and the score with its interval.
+
+    1 where mutmut could not run for a file (its tests fail, or reach none of it): its part counts as not killed.
+    """
     with TemporaryDirectory(prefix="mutate-") as base:
         prepare(Path(base), what, tests)
         subprocess.run(
@@ -186,13 +189,13 @@ def sampled(what: str, tests: list[str], size: int, seed: int, jobs: int) -> int
             codes = run_mutmut(Path(base), jobs, names).get(file)
         if codes is None:
             failed.append(file)
-            continue
+            codes = dict.fromkeys(names)
         counts = Counter(verdict(code) for code in codes.values())
         total += counts
         print("\n" + score(file, counts), flush=True)
     print(f"\n{score('sample', total)}; {interval(total['killed'], total.total())}")
     if failed:
-        print(f"Left out, because mutmut did not run: {', '.join(failed)}")
+        print(f"Counted as not killed, because mutmut did not run: {', '.join(failed)}")
     return 1 if failed else 0
 
 

@@ -14,7 +14,6 @@ OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py
     "blocks": ["swin_renderer", "layer_probe"],
     "focal_cache": ["focal_guidance"],
     "per_frame": ["ssg_adapter"],
-    "probe_plot": ["layer_probe"],
     "prompt_words": ["focal_guidance", "attention_maps"],
     "queries": ["dymos", "text_contrast"],
     "ssg_adapter_file": ["loaders"],
