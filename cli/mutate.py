@@ -1,4 +1,5 @@
 """run.py mutate ROOM | FILE [TESTS ...]   breaks the code in many small ways and counts which the tests notice.
+run.py mutate ROOM --sample 40           so many of the room's mutations at random, each file's by its own tests.
 run.py mutate list [WORD]                the mutations of tests/mutations, each with the tests meant to notice it.
 
 The first is mutmut, in a scratch copy: it wants the package in a folder of the name it is imported under, which the
@@ -25,15 +26,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .hosts import find_hosts
+from .mutation_sample import draw, interval, own_tests, room_tests
 
 ROOT = Path(__file__).resolve().parent.parent
 LIST = ROOT / "tests" / "mutations" / "listed.py"
 LEFT_BEHIND = shutil.ignore_patterns(".*", "demo", "__pycache__", "results", "workflows")
-TESTS = {"kernels": ["tests/kernels"], "miniworld": ["tests/world"]}  # room -> its tests; the others: tests/host
 MESSAGES = ["raise ", r"""^\s*f?"[^"]*"$""", r"""^\s*f?'[^']*'$"""]
 KILLED = {1, 3, 36, -24, 24, 152, 255}  # exit codes of mutmut: a test failed, or ran into the time limit
 SURVIVED, UNREACHED = {0}, {5, 33}
 TIMEOUT = 900  # seconds for the tests of one listed mutation
+GENERATE = """
+from mutmut.__main__ import copy_src_dir, create_mutants
+
+copy_src_dir()
+create_mutants(1)
+"""  # `mutmut run` does this first, and then runs them
 SHOW = """
 import json, sys
 from mutmut.mutation.diff_apply import get_diff_for_mutant
@@ -65,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("what", metavar="ROOM | FILE | list")
     options.add_argument("rest", nargs="*", metavar="TESTS", help="instead of all of the room's; with list: words")
+    options.add_argument("--sample", type=int, metavar="N", help="only so many of the mutations, drawn at random")
+    options.add_argument("--seed", type=int, default=0, help="of the drawing (default 0)")
     options.add_argument("--jobs", type=int, default=1, help="mutations at a time (default 1)")
     return options
 
@@ -78,8 +87,10 @@ def main(arguments: list[str]) -> int:
         raise ValueError(f"mutate {options.what}: no such room or file. Name one such as kernels, or list.")
     if find_spec("mutmut") is None:
         raise ValueError("mutate: needs mutmut, which needs fork (not Windows). pip install -r tests/requirements.txt")
-    room = Path(options.what).parts[0]
-    return generated(target.relative_to(ROOT).as_posix(), options.rest or TESTS.get(room, ["tests/host"]), options.jobs)
+    what = target.relative_to(ROOT).as_posix()
+    if options.sample is not None:
+        return sampled(what, options.rest, options.sample, options.seed, options.jobs)
+    return generated(what, options.rest or room_tests(what), options.jobs)
 
 
 def scratch(folder: Path) -> Path:
@@ -97,42 +108,95 @@ def environment() -> dict[str, str]:
     return os.environ | found | {"OMP_NUM_THREADS": "1", "CI": "1"}  # CI: hypothesis draws the same each time
 
 
+def prepare(folder: Path, what: str, tests: list[str]) -> None:
+    """The scratch copy and mutmut's settings."""
+    scratch(folder)
+    mutate = what if what.endswith(".py") else f"{what}/*"
+    settings = {
+        "source_paths": ["semantic_video"],
+        "only_mutate": [f"semantic_video/{mutate}"],
+        "do_not_mutate": ["*/tests/*"],
+        "do_not_mutate_patterns": MESSAGES,
+        "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+        "pytest_add_cli_args_test_selection": [f"semantic_video/{test}" for test in tests],
+        "debug": False,
+    }
+    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+    (folder / "pyproject.toml").write_text("\n".join(["[tool.mutmut]", *lines]) + "\n", encoding="utf-8")
+
+
+def results(folder: Path) -> dict[str, dict[str, int | None]]:
+    """Exit codes by mutation, by file; None for what has not run."""
+    tree = folder / "mutants" / "semantic_video"
+    return {
+        report.relative_to(tree).with_suffix("").as_posix(): json.loads(report.read_text("utf-8"))["exit_code_by_key"]
+        for report in sorted(tree.rglob("*.py.meta"))
+    }
+
+
+def run_mutmut(folder: Path, jobs: int, names: tuple[str, ...] = ()) -> dict[str, dict[str, int | None]]:
+    """Runs all mutations, or those of some names; prints the survivors. Returns none where mutmut could not run."""
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(jobs), *names]
+    ran = subprocess.run(command, cwd=folder, env=environment())
+    found = results(folder)
+    if ran.returncode or not found:
+        print("mutmut did not run through; what it says stands above. Do the tests pass unbroken?", flush=True)
+        return {}
+    if names:
+        found = {file: {name: codes[name] for name in codes if name in names} for file, codes in found.items()}
+    for codes in found.values():
+        alive = [name for name, code in codes.items() if code not in KILLED]
+        for name, diff in diffs(folder, alive).items():
+            print(f"\n{verdict(codes[name])}: {name}\n{changed_lines(diff)}", flush=True)
+    return found
+
+
 def generated(what: str, tests: list[str], jobs: int) -> int:
     """Prints what survived and a score for each file; 1 where mutmut could not run."""
     with TemporaryDirectory(prefix="mutate-") as base:
-        folder = Path(base)
-        scratch(folder)
-        mutate = what if what.endswith(".py") else f"{what}/*"
-        settings = {
-            "source_paths": ["semantic_video"],
-            "only_mutate": [f"semantic_video/{mutate}"],
-            "do_not_mutate": ["*/tests/*"],
-            "do_not_mutate_patterns": MESSAGES,
-            "pytest_add_cli_args": ["-p", "no:cacheprovider"],
-            "pytest_add_cli_args_test_selection": [f"semantic_video/{test}" for test in tests],
-            "debug": False,
-        }
-        lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
-        (folder / "pyproject.toml").write_text("\n".join(["[tool.mutmut]", *lines]) + "\n", encoding="utf-8")
-        command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(jobs)]
-        ran = subprocess.run(command, cwd=folder, env=environment())
-        reports = sorted((folder / "mutants").rglob("*.py.meta"))
-        if ran.returncode or not reports:
-            print("mutmut did not run through; what it says stands above. Do the tests pass unbroken?")
-            return 1
-        lines, total = [], Counter()
-        for report in reports:
-            codes = json.loads(report.read_text(encoding="utf-8"))["exit_code_by_key"]
-            alive = [name for name, code in codes.items() if code not in KILLED]
-            for name, diff in diffs(folder, alive).items():
-                print(f"\n{verdict(codes[name])}: {name}\n{changed_lines(diff)}")
-            counts = Counter(verdict(code) for code in codes.values())
-            total += counts
-            if counts:
-                file = report.relative_to(folder / "mutants" / "semantic_video").with_suffix("")
-                lines.append(score(str(file), counts))
-        print("\n" + "\n".join([*lines, score("all", total)]))
+        prepare(Path(base), what, tests)
+        found = run_mutmut(Path(base), jobs)
+    if not found:
+        return 1
+    lines, total = [], Counter()
+    for file, codes in found.items():
+        counts = Counter(verdict(code) for code in codes.values())
+        total += counts
+        if counts:
+            lines.append(score(file, counts))
+    print("\n" + "\n".join([*lines, score("all", total)]))
     return 0
+
+
+def sampled(what: str, tests: list[str], size: int, seed: int, jobs: int) -> int:
+    """Prints what survived of a sample, and the score with its interval.
+
+    1 where mutmut could not run for a file (its tests fail, or reach none of it): its part counts as not killed.
+    """
+    with TemporaryDirectory(prefix="mutate-") as base:
+        prepare(Path(base), what, tests)
+        subprocess.run(
+            [sys.executable, "-c", GENERATE], cwd=base, env=environment(), stdout=subprocess.DEVNULL, check=True
+        )
+        files = {name: file for file, codes in results(Path(base)).items() for name in codes}
+    drawn = draw(files, size, seed)
+    print(f"{len(drawn)} of {len(files)} mutations, seed {seed}", flush=True)
+    total, failed = Counter(), []
+    for file in sorted({files[name] for name in drawn}):
+        names = tuple(name for name in drawn if files[name] == file)
+        with TemporaryDirectory(prefix="mutate-") as base:
+            prepare(Path(base), file, tests or own_tests(file))
+            codes = run_mutmut(Path(base), jobs, names).get(file)
+        if codes is None:
+            failed.append(file)
+            codes = dict.fromkeys(names)
+        counts = Counter(verdict(code) for code in codes.values())
+        total += counts
+        print("\n" + score(file, counts), flush=True)
+    print(f"\n{score('sample', total)}; {interval(total['killed'], total.total())}")
+    if failed:
+        print(f"Counted as not killed, because mutmut did not run: {', '.join(failed)}")
+    return 1 if failed else 0
 
 
 def diffs(folder: Path, names: list[str]) -> dict[str, str]:

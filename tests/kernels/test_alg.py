@@ -81,3 +81,8 @@ def test_published_steps_as_noise_levels():
         published = [i for i in range(50) if i / 49 <= part]
         assert published == list(range(last + 1))
         assert [i for i, sigma in enumerate(official) if sigma > MIN_SIGMAS[family] + 1e-5] == published
+
+
+def test_an_odd_number_of_lines():
+    x = draw(1, 1, 1, 3, 5)
+    torch.testing.assert_close(low_pass(x, 0.4), naive(x, 0.4), rtol=1e-9, atol=1e-9)

@@ -99,3 +99,28 @@ def test_latent_frames_become_video_frames():
     for frames in (1, 2, 8):
         with pytest.raises(ValueError, match=f"{frames} video frames for 3 latent frames; these make 9"):
             spread_frames(maps, frames)
+
+
+@pytest.mark.parametrize("boolean", [False, True])
+def test_masks_of_two_heads_and_two_queries(boolean):
+    q, k = tensors(queries=2, heads=2)
+    mask = torch.randn(1, 2, 2, 11, generator=torch.Generator().manual_seed(1))
+    mask = mask > -0.5 if boolean else mask
+    for budget in (1, 2**20):
+        got = text_map(q, k, [1, 2], mask, budget)
+        torch.testing.assert_close(got.double(), explicit(q, k, [1, 2], mask), rtol=0, atol=1e-6)
+
+
+def test_a_budget_below_one_query_takes_one_at_a_time():
+    q, k = tensors(batch=1, queries=4, keys=900, heads=1, dim=1)
+    with Largest() as seen:
+        seen.given = {x.untyped_storage().data_ptr() for x in (q, k)}
+        text_map(q, k, [0, 3, 5], budget=1)
+    assert seen.elements == 900
+
+
+def test_two_latent_frames_become_video_frames():
+    maps = torch.arange(2.0)[:, None, None]
+    assert spread_frames(maps, 5).flatten().tolist() == [0, 1, 1, 1, 1]
+    with pytest.raises(ValueError, match="1 video frames for 2 latent frames; these make 5"):
+        spread_frames(maps, 1)

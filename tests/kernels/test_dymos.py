@@ -83,6 +83,16 @@ def test_merge_of_far_apart_sums_is_one_of_the_two():
     torch.testing.assert_close(merge(a, -far, b, far), b)
 
 
+def test_halves_merge_by_sums_in_full_precision():
+    """Attentions in bf16 come with sums of exponentials in fp32."""
+    a, b = draw(1, 2, 1, 3).bfloat16(), draw(1, 2, 1, 3, seed=1).bfloat16()
+    lse_a, lse_b = draw(1, 2, 1, 1, seed=2).float(), draw(1, 2, 1, 1, seed=3).float()
+    part = (lse_a.exp() / (lse_a.exp() + lse_b.exp())).double()
+    got = merge(a, lse_a, b, lse_b)
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got.double(), part * a.double() + (1 - part) * b.double(), rtol=2**-6, atol=2**-7)
+
+
 def test_published_steps_as_noise_levels():
     """Steps 0 to 7 of 40 at shift 5: the eighth begins at 0.9524, the seventh at 0.9593."""
     assert GAMMA == 0.6

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from semantic_video.kernels.focal_guidance import (
+    COPIES,
     Source,
     anchor,
     anchored,
@@ -71,6 +72,9 @@ def test_whole_weights_need_no_mask():
     assert weigh(k, v, None, COLUMNS, 2.5, [0, 1]).mask.shape == (1, 1, 1, 7)
     assert weigh(k, v, None, COLUMNS, 3.0, [1]).mask.shape == (2, 1, 1, 7), "other rows must not hear the copies"
     assert weigh(k, v, None, COLUMNS, 1000.0, [0, 1]).mask is not None, "too many copies"
+    assert weigh(k, v, None, COLUMNS, COPIES / 2 + 1, [0, 1]).mask is None
+    assert weigh(k, v, None, COLUMNS, COPIES / 2 + 2, [0, 1]).mask is not None
+    assert weigh(k, v, None, [4], 2.0, [0, 1]).mask is None
 
 
 def test_row_mass_of_keywords():
@@ -191,3 +195,18 @@ def test_pooled_leaves_equal_grids_alone():
     x = torch.rand(5, 7)
     torch.testing.assert_close(pooled(x, 5, 7), x)
     assert pooled(x, 1, 1).item() == pytest.approx(x.mean().item(), rel=1e-6)
+
+
+def test_short_anchors_and_faint_regions_are_scaled_too():
+    """An anchor of length 1e-3 still gives its direction alone, and a region of weight 0.5 in all its mean."""
+    _, _, v = tensors()
+    u = 1e-4 * torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(3))
+    own = v[:, COLUMNS].double()
+    unit = (u.double() / u.double().flatten(1).norm(dim=1)[:, None, None])[:, None]
+    length = own.flatten(2).norm(dim=2)[..., None, None]
+    got = anchored(v, COLUMNS, u, 0.2)
+    torch.testing.assert_close(got[:, COLUMNS].double(), own + 0.2 * length * unit, rtol=1e-5, atol=1e-6)
+
+    values = torch.randn(2, 4, 3, 4, generator=torch.Generator().manual_seed(4))
+    got = anchor(values, torch.tensor([0.0, 0.125, 0.0, 0.375]))
+    torch.testing.assert_close(got, 0.25 * values[:, 1] + 0.75 * values[:, 3])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from semantic_video.kernels.keywords import byte_level, extract, find, parse, piece_bytes
+from semantic_video.kernels.keywords import byte_letters, byte_level, extract, find, parse, piece_bytes
 
 SPACE = "\u2581"
 
@@ -113,3 +113,16 @@ def test_directions_are_what_a_prompt_asks_for():
     """Image-to-video ignores motion first of all; "moves" without its direction would say half of it."""
     for direction in ("left", "right", "up", "down"):
         assert extract(f"A ball moves {direction}.") == ["ball", "moves", direction]
+
+
+def test_the_letters_are_those_of_gpt_2():
+    """Written out: bytes that print are themselves, the other 68 are U+0100 to U+0143 in order."""
+    letters = byte_letters()
+    hidden = [*range(0x00, 0x21), *range(0x7F, 0xA1), 0xAD]
+    assert len(letters) == 256 and len(hidden) == 68
+    assert [letters[chr(0x100 + i)] for i in range(68)] == hidden
+    assert all(letters[chr(byte)] == byte for byte in range(256) if byte not in hidden)
+
+
+def test_words_of_two_letters_and_short_ones_in_ly():
+    assert extract("an ox, a fly, a lily, sadly") == ["ox", "fly", "lily"]

@@ -105,3 +105,36 @@ def test_other_values_of_the_text_are_the_contrast_of_the_text_s_part_of_a_joint
         v[:, :text].flatten(2), mean_attention(q, k[:, :text], v[:, :text]).flatten(2), strength
     ).unflatten(2, (2, 4))
     torch.testing.assert_close(attention(q, k, torch.cat([values, v[:, text:]], 1))[1], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_half_precision_is_averaged_in_full():
+    """bf16 keeps 8 bits: means, logits and an additive mask of several units must not be rounded to them."""
+    q, k, v, mask = (
+        x.to(torch.bfloat16)
+        for x in (draw(2, 40, 3, 8), draw(2, 7, 3, 8, seed=1), draw(2, 7, 3, 8, seed=2), 9 * draw(2, 1, 40, 7, seed=3))
+    )
+    logits = (torch.einsum("bqhd,bkhd->bhqk", q.double(), k.double()) / 8**0.5 + mask.double()).mean(2, keepdim=True)
+    expected = torch.einsum("bhqk,bkhd->bqhd", logits.softmax(-1), v.double())
+    got = mean_attention(q, k, v, mask)
+    assert got.dtype == torch.bfloat16
+    assert torch.equal(got, expected.to(torch.bfloat16))
+
+
+def test_a_boolean_mask_of_each_row_and_head():
+    q, k, v = draw(2, 5, 3, 4), draw(2, 7, 3, 4, seed=1), draw(2, 7, 3, 4, seed=2)
+    for shape in ((2, 1, 5, 7), (2, 3, 5, 7), (1, 3, 1, 7)):
+        mask = draw(*shape, seed=3) > 0.7
+        mask[..., 0] = True
+        hidden = torch.zeros(mask.shape, dtype=torch.float64).amax(2, keepdim=True)
+        hidden[~mask.any(2, keepdim=True)] = -torch.inf
+        assert hidden.isinf().any()
+        expected = attention(q.mean(1, keepdim=True), k, v, hidden)[1]
+        torch.testing.assert_close(mean_attention(q, k, v, mask), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_weight_may_be_finer_than_what_it_weighs():
+    x, base = draw(2, 6, 8).to(torch.bfloat16), draw(2, 1, 8, seed=1).to(torch.bfloat16)
+    got = contrast(x, base, torch.tensor([0.5, 1.0]).view(2, 1, 1))
+    expected = x.double() + torch.tensor([0.5, 1.0]).view(2, 1, 1) * (x.double() - base.double())
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got.double(), expected, rtol=2**-7, atol=2**-7)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from semantic_video.kernels.ssg_adapter import dense
-from semantic_video.kernels.video_prompt import frames_in_step, joint_attention, select_frames
+from semantic_video.kernels.video_prompt import frame_indices, frames_in_step, joint_attention, select_frames
 from semantic_video.patches.video_prompt_keys import PUBLISHED_LAYERS, expert_keys, host_key, used_keys
 
 ATTENTION = {
@@ -187,3 +187,25 @@ def test_both_streams_see_both():
 )
 def test_frames_in_step(frames, total, reference, expected):
     assert frames_in_step(frames, total, reference) == expected
+
+
+@pytest.mark.parametrize("frames, count, fps", [(49, 9, 30.0), (20, 13, 8.0), (20, 60, 8.0), (3, 5, 1.0), (7, 9, 56.0)])
+def test_the_first_frames_at_a_frame_rate(frames, count, fps):
+    """The video at Wan's 16 frames per second, ends on ends, of which the first are taken, or all of them spread."""
+    resampled = round(frames * 16 / fps)
+    whole = [i * (frames - 1) // (resampled - 1) for i in range(resampled)]
+    places = range(count) if resampled >= count else [i * (resampled - 1) // (count - 1) for i in range(count)]
+    expected = [whole[i] for i in places]
+    assert frame_indices(frames, count, "first", fps).tolist() == expected
+    assert select_frames(torch.arange(frames), count, "first", fps).tolist() == expected
+    assert frame_indices(frames, count, "first").dtype == torch.int64
+
+
+def test_frame_rates_at_the_edges():
+    assert frame_indices(10, 5, "even", 60.0).tolist() == [0, 2, 4, 6, 9], "fps is of 'first' alone"
+    assert frame_indices(2, 4, "first", 0.5).tolist() == [0, 0, 0, 0]
+    assert frame_indices(2, 4, "first", 1e-12).tolist() == [0, 0, 0, 0], "of a number of frames that is bounded"
+    with pytest.raises(ValueError, match=r"1 frame\(s\) left of 9 at fps 1000"):
+        frame_indices(9, 5, "first", 1000.0)
+    with pytest.raises(ValueError, match=r"1 frame\(s\) left of 2 at fps 32"):
+        frame_indices(2, 5, "first", 32.0)

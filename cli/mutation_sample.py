@@ -1,0 +1,59 @@
+"""Which mutations are drawn for a sample, which tests they meet, and how sure its score is."""
+
+import math
+import random
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = {"kernels": ["tests/kernels"], "miniworld": ["tests/world"]}  # room -> its tests; the others: tests/host
+OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py
+    "alg": ["adherence"],
+    "alignvid": ["adherence"],
+    "dymos": ["adherence"],
+    "text_contrast": ["adherence"],
+    "blocks": ["swin_renderer", "layer_probe"],
+    "focal_cache": ["focal_guidance"],
+    "per_frame": ["ssg_adapter"],
+    "prompt_words": ["focal_guidance", "attention_maps"],
+    "queries": ["dymos", "text_contrast"],
+    "ssg_adapter_file": ["loaders"],
+    "video_prompt_expert": ["loaders", "expert_files", "video_prompt"],
+    "video_prompt_keys": ["loaders", "expert_files", "video_prompt"],
+}
+
+
+def room_tests(what: str) -> list[str]:
+    return TESTS.get(Path(what).parts[0], ["tests/host"])
+
+
+def own_tests(file: str) -> list[str]:
+    """Those named after a file, and the others that are known to reach it; all of its room where there are none."""
+    folder, name = room_tests(file)[0], Path(file).stem
+    found = {test.relative_to(ROOT).as_posix() for test in (ROOT / folder).glob(f"test_{name}*.py")}
+    if file.startswith("patches/"):
+        found |= {f"{folder}/test_{other}.py" for other in OTHER_TESTS.get(name, [])}
+    return sorted(found) or room_tests(file)
+
+
+def draw(names, size: int, seed: int) -> list[str]:
+    """`size` of the names, or all where there are fewer; the same for one seed, whatever their order."""
+    if size < 1:
+        raise ValueError(f"mutate --sample {size}: must be at least 1")
+    ordered = sorted(names)
+    return sorted(random.Random(seed).sample(ordered, min(size, len(ordered))))
+
+
+def wilson(killed: int, size: int) -> tuple[float, float]:
+    """95 % interval of a share from a sample (Wilson 1927); the whole range for an empty one."""
+    if size == 0:
+        return 0.0, 1.0
+    share, z = killed / size, 1.959964
+    middle = share + z * z / (2 * size)
+    half = z * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
+    scale = 1 + z * z / size
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def interval(killed: int, size: int) -> str:
+    low, high = wilson(killed, size)
+    return f"95 % interval {low:.1%} to {high:.1%}"
