@@ -17,6 +17,8 @@ OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py
     "prompt_words": ["focal_guidance", "attention_maps"],
     "queries": ["dymos", "text_contrast"],
     "ssg_adapter_file": ["loaders"],
+    "ssg_guide": ["ssg_adapter", "ssg_adapter_rows"],
+    "ssg_image_branch": ["ssg_adapter"],
     "video_prompt_expert": ["loaders", "expert_files", "video_prompt"],
     "video_prompt_keys": ["loaders", "expert_files", "video_prompt"],
 }
