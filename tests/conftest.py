@@ -2,6 +2,7 @@
 hide ComfyUI's."""
 
 import os
+import signal
 import sys
 import types
 from pathlib import Path
@@ -18,5 +19,9 @@ if "semantic_video" not in sys.modules:
     sys.modules["semantic_video"] = package
 
 # a busy machine is slow, not wrong
+# In the background of a shell, or under nohup, Ctrl-C is ignored, and by every child; tests of interruption send it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 settings.register_profile("pack", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("pack")
