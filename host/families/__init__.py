@@ -40,6 +40,9 @@ class Family(Protocol):
     def trained_frames(self, module: nn.Module) -> int:
         """Latent frames of the videos it was trained on."""
 
+    def first_frames(self, latents: int) -> list[int]:
+        """The first video frame of each latent frame of a video of so many, then how many video frames it has."""
+
     def layout(self, module: nn.Module, arguments: dict) -> Layout:
         """Token layout of a call with `arguments`, by name, its extra keyword arguments merged in."""
 

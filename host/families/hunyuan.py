@@ -8,6 +8,7 @@ from math import prod
 from torch import nn
 
 from ..layout import Layout, Site
+from .wan import first_frames as first_frames  # the same stride in time
 from .wan import patch_tokens
 
 NAME = "HunyuanVideo"

@@ -48,6 +48,11 @@ def trained_frames(module: nn.Module) -> int:
     return 31 if module.out_dim == 48 else 21
 
 
+def first_frames(latents: int) -> list[int]:
+    """The first video frame of each latent frame, then the number of video frames: 0, 1, 5, 9, ..., 4 T - 3."""
+    return [0, *range(1, 4 * latents - 2, 4)]
+
+
 def patch_tokens(shape, patch) -> tuple[int, ...]:
     return tuple(ceil(n / p) for n, p in zip(shape[-len(patch) :], patch))
 

@@ -19,6 +19,13 @@ def test_trained_frames(toys, name):
     assert family_of(model).trained_frames(model.model.diffusion_model) == TRAINED.get(name, 21)
 
 
+@pytest.mark.parametrize("name", ["wan-t2v", "hunyuan-t2v"])
+def test_first_frames(toys, name):
+    family = family_of(toys(name))
+    assert family.first_frames(1) == [0, 1]
+    assert family.first_frames(4) == [0, 1, 5, 9, 13]
+
+
 @pytest.mark.parametrize(
     ("name", "layout"),
     [
