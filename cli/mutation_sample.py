@@ -11,7 +11,7 @@ OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py
     "alignvid": ["adherence"],
     "dymos": ["adherence"],
     "text_contrast": ["adherence"],
-    "blocks": ["swin_renderer", "layer_probe"],
+    "blocks": ["swin_renderer", "swin_renderer_refusals", "layer_probe"],
     "focal_cache": ["focal_guidance"],
     "per_frame": ["ssg_adapter"],
     "prompt_words": ["focal_guidance", "attention_maps"],
