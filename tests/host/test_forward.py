@@ -282,7 +282,7 @@ def test_each_row_knows_the_part_it_shows(toys, name, split, monkeypatch):
 
 
 def test_an_area_within_a_context_window(toys):
-    from semantic_video.tests.host.test_editing import windows
+    from semantic_video.tests.host.stacking import windows
 
     noise, seen = seeded(1, 16, 9, 6, 8, seed=1), set()
 

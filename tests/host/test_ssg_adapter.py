@@ -29,7 +29,7 @@ from semantic_video.patches.ssg_adapter_file import load_adapter
 from semantic_video.patches.ssg_guide import Guide
 from semantic_video.patches.swin_renderer import SwinRenderer
 from semantic_video.patches.swin_renderer import apply as swin
-from semantic_video.tests.host.test_editing import foreign, windows
+from semantic_video.tests.host.stacking import foreign, windows
 from semantic_video.tests.kernels.test_ssg_adapter import naive_branch
 
 SMALL = {"clip_width": 20, "grid": (3, 4), "token_width": 10}

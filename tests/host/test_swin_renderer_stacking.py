@@ -11,7 +11,7 @@ from semantic_video.host.editing import edit_attention
 from semantic_video.host.schedule import Interval
 from semantic_video.patches.swin_renderer import SwinRenderer, apply
 from semantic_video.tests.host.masked_windows import WINDOWS, reference
-from semantic_video.tests.host.test_editing import foreign, windows
+from semantic_video.tests.host.stacking import foreign, windows
 
 
 def scaled(call, proceed):

@@ -272,7 +272,7 @@ def test_it_stacks_with_windows_and_other_editors_in_both_orders(backbone, exper
 
 @pytest.mark.parametrize("foreign_first", [True, False])
 def test_a_foreign_override_sees_the_joint_attention(backbone, expert, foreign_first):
-    from semantic_video.tests.host.test_editing import foreign
+    from semantic_video.tests.host.stacking import foreign
 
     log = []
     patched = backbone.clone() if foreign_first else apply(backbone, expert, VideoPrompt())
@@ -286,7 +286,7 @@ def test_a_foreign_override_sees_the_joint_attention(backbone, expert, foreign_f
 
 def test_context_windows_do_not_cut_the_reference(backbone, expert):
     """9 frames in windows of 3 + 1, with a reference of 9: the length that the host would slice."""
-    from semantic_video.tests.host.test_editing import windows
+    from semantic_video.tests.host.stacking import windows
 
     seen = []
     start = wan_stream.WanStream.__init__
