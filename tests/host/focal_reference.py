@@ -9,13 +9,9 @@ from semantic_video.host.editing import edit_attention
 from semantic_video.patches.focal_guidance import FocalGuidance, apply
 
 TEXT = "a red ball and a blue cube"  # as many words as the toys' prompts have tokens
-
 KEYWORDS = ("ball", "blue")
-
 INDICES = [2, 5]
-
 NEAR = {"rtol": 1e-3, "atol": 2e-4}
-
 FAR = {"rtol": 1e-2, "atol": 1e-2}
 
 

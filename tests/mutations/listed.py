@@ -12,9 +12,9 @@ REFERENCE = ("tests/host/test_video_reference.py",)
 ADAPTER = ("tests/host/test_ssg_adapter_rows.py",)
 VALUES = ("tests/host/test_values.py",)
 CLIP_MASK = ("tests/kernels/test_clip_mask.py",)
+GEOMETRY = ("tests/kernels/test_clip_mask_geometry.py",)
 PHRASES = ("tests/host/test_clip_mask_values.py",)
 PICTURES = ("tests/kernels/test_visual_prompt.py",)
-
 MUTATIONS = [
     # ---- Swin Renderer
     (
@@ -205,7 +205,7 @@ MUTATIONS = [
         "kernels/clip_mask.py",
         "self.box[axis] // patch, min(-(-self.box[axis + 2] // patch), self.size // patch)",
         "-(-self.box[axis] // patch), self.box[axis + 2] // patch",
-        CLIP_MASK,
+        GEOMETRY,
     ),
     (
         "outline ignores strength",
