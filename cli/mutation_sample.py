@@ -17,7 +17,7 @@ OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py
     "per_frame": ["ssg_adapter_places", "ssg_adapter_refusals"],
     "prompt_words": ["focal_guidance", "focal_guidance_refusals", "attention_maps"],
     "queries": ["dymos", "text_contrast"],
-    "ssg_adapter_file": ["loaders", "ssg_adapter_weights"],
+    "ssg_adapter_file": ["loaders", "ssg_adapter_rows", "ssg_adapter_weights"],
     "ssg_guide": ["ssg_adapter", "ssg_adapter_places", "ssg_adapter_refusals", "ssg_adapter_rows"],
     "video_prompt_expert": ["loaders", "expert_files", "video_prompt"],
     "video_prompt_keys": ["loaders", "expert_files", "video_prompt"],
