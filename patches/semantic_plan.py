@@ -61,3 +61,23 @@ def preview(plan: SemanticPlan, colours: Colours | None = None, pixels: int = 16
     """IMAGE [time, height, width, 3] of the plan's colours, a square of `pixels` for each token."""
     picture = paint_plan(plan.tokens, colours)
     return picture.repeat_interleave(pixels, 1).repeat_interleave(pixels, 2)
+
+
+def described(plan: SemanticPlan, like: SemanticPlan | None = None) -> str:
+    """What a plan is, in lines of text; with `like`, of the same size, also how alike the two are: the cosine between
+    their tokens, around the mean of `like`, averaged over each token frame that both have."""
+    time, rows, columns, dims = plan.tokens.shape
+    lines = [
+        f"{plan.seconds:.6g} s: {time} token frames, {plan.fps:g} a second",
+        f"{rows} x {columns} tokens a frame, {dims} dimensions each",
+        f"encoder: {plan.encoder}",
+    ]
+    if like is None:
+        return "\n".join(lines)
+    if like.tokens.shape[1:3] != plan.tokens.shape[1:3]:
+        return "\n".join([*lines, "alike: not compared, the other plan has another number of tokens a frame"])
+    shared = min(time, like.tokens.shape[0])
+    middle = like.tokens.mean((0, 1, 2))
+    cosine = torch.cosine_similarity(plan.tokens[:shared] - middle, like.tokens[:shared] - middle, -1).mean((1, 2))
+    numbers = " ".join(f"{value:.2f}" for value in cosine.tolist())
+    return "\n".join([*lines, f"alike: {cosine.mean():.3f} (1 the same, 0 unrelated); over time {numbers}"])
