@@ -27,6 +27,7 @@ def features(count=50):
 def test_it_is_the_formula(compressor):
     f = features()
     compressor.normalise(f)
+    assert [tuple(layer.weight.shape) for layer in compressor.layers] == [(7, 10), (7, 7)]
     x = (f - f.mean(0)) / f.std(0, correction=0)
     for layer in compressor.layers:
         x = x @ layer.weight.T + layer.bias
@@ -53,6 +54,7 @@ def test_sample_and_kl(compressor):
     prior = Independent(Normal(torch.zeros_like(mean), torch.ones_like(mean)), 1)
     torch.testing.assert_close(kl(mean, logvar), kl_divergence(made, prior))
     assert kl(torch.zeros(2, 3), torch.zeros(2, 3)).tolist() == [0, 0]
+    assert kl(torch.ones(2, 4, 3), torch.zeros(2, 4, 3)).tolist() == [[1.5] * 4] * 2
 
 
 def test_a_new_one_is_nearly_certain_and_its_seed_decides():
@@ -71,6 +73,11 @@ def test_logvar_has_limits(compressor):
         compressor.head.weight[3:] *= 1e6
     logvar = compressor(features())[1]
     assert logvar.min() == -20 and logvar.max() == 10
+
+
+def test_the_largest_and_smallest_sizes():
+    CompressorSpec(2**16, "toy", dims=2**12, width=2**14, depth=16)
+    CompressorSpec(1, "toy", dims=1, width=1, depth=0)
 
 
 @pytest.mark.parametrize(("name", "value"), [("features", 0), ("dims", 0), ("dims", 5000), ("width", 0), ("depth", 17)])

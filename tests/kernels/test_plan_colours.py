@@ -30,6 +30,12 @@ def test_mirrored_tokens_have_the_same_directions():
     torch.testing.assert_close(colours_of(z).directions, colours_of(-z).directions)
 
 
+def test_colours_do_not_depend_on_the_scale():
+    z = tokens()
+    for scale in (1e-3, 1e3):
+        torch.testing.assert_close(paint_plan(z * scale), paint_plan(z), rtol=1e-4, atol=1e-4)
+
+
 def test_another_plans_colours():
     z, other = tokens(), tokens(seed=1)
     like = colours_of(other)

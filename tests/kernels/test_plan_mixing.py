@@ -60,10 +60,17 @@ def test_the_other_plan_may_be_longer_or_end_after_the_span():
         blend(a, b, 1.0, 1.0, 2.0, fade=0.5)
 
 
+def test_errors_name_the_other_plan():
+    for mix in (join, blend):
+        with pytest.raises(ValueError, match="^other: made by 'b'"):
+            mix(plan(), plan(encoder="b"))
+
+
 def test_place_weights_are_means_over_tokens():
     mask = torch.zeros(1, 4, 6)
     mask[0, :2, 2:5] = 1
     assert place_weights(mask, 9, 2, 3).tolist() == [[[0, 1, 0.5], [0, 0, 0]]]
+    assert torch.equal(place_weights(mask * 9 - (1 - mask) * 3, 9, 2, 3), place_weights(mask, 9, 2, 3)), "0 to 1"
     several = torch.arange(3.0).view(3, 1, 1).expand(3, 4, 6) / 4
     got = place_weights(several, 6, 1, 1).flatten().tolist()
     assert got == [0, 0, 0.25, 0.25, 0.5, 0.5]

@@ -31,6 +31,7 @@ def plan(time=6, rows=2, columns=3, dims=4, fps=2.0, encoder="toy", seed=0):
 def test_seconds_and_what_is_no_plan():
     assert plan(6, fps=2.0).seconds == 3.0
     check(plan())
+    check(plan(fps=0.8))
     for tokens in (torch.zeros(0, 2, 3, 4), torch.zeros(6, 2, 3, 0), torch.zeros(6, 2, 3)):
         with pytest.raises(
             ValueError, match=rf"^mine: tokens of shape {re.escape(str(tuple(tokens.shape)))}; a plan is"
@@ -102,6 +103,7 @@ def test_spans_that_cannot_be(start, end, message):
 def test_hold_repeats_the_last_token_frame():
     p = plan()
     assert hold(p, 0.2) is p
+    assert torch.equal(hold(p, 0.5).tokens, torch.cat([p.tokens, p.tokens[5:]]))
     got = hold(p, 1.2).tokens
     assert torch.equal(got, torch.stack([*p.tokens, p.tokens[5], p.tokens[5]]))
 
@@ -164,6 +166,7 @@ def test_frames_are_taken_from_the_middle_of_their_share():
     assert sampled_frames(16, 8.0, 2.0) == [2, 6, 10, 14]
     assert sampled_frames(16, 8.0, 2.0, each=2) == [1, 3, 5, 7, 9, 11, 13, 15]
     assert sampled_frames(4, 8.0, 8.0) == [0, 1, 2, 3]
+    assert sampled_frames(4, 1.0, 0.5) == [1, 3]
     assert sampled_frames(1, 24.0, 1.0, each=2) == [0, 0], "a short video is one token frame"
     assert sampled_frames(93, 16.0, 1.5) == [int((i + 0.5) / 1.5 * 16) for i in range(9)]
     assert sampled_frames(93, 16.0, 4.0)[-1] == 90
