@@ -8,6 +8,9 @@ from .clip_mask import CLIPSpatialMaskNode
 from .dymos import DyMoSNode
 from .focal_guidance import FocalGuidanceNode
 from .layer_probe import LayerProbeNode
+from .plan_edit import PlanCombineNode, PlanEditNode
+from .plan_files import PlanLoadNode, PlanSaveNode
+from .semantic_plan import PlanPreviewNode, SemanticEncoderNode, VisionTowerLoaderNode
 from .ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
 from .ssg_train import SSGAdapterTrainNode
 from .swin_renderer import SwinRendererNode
@@ -36,4 +39,11 @@ NODES = [
     LayerProbeNode,
     AttentionMapsNode,
     FocalGuidanceNode,
+    VisionTowerLoaderNode,
+    SemanticEncoderNode,
+    PlanPreviewNode,
+    PlanEditNode,
+    PlanCombineNode,
+    PlanSaveNode,
+    PlanLoadNode,
 ]

@@ -15,6 +15,8 @@ LOADERS = (
     "expert, whole checkpoint",
     "CLIP, open_clip",
     "CLIP, Hugging Face",
+    "plan",
+    "plan compressor",
 )
 
 
