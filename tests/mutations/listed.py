@@ -17,6 +17,8 @@ PHRASES = ("tests/host/test_clip_mask_values.py",)
 PICTURES = ("tests/kernels/test_visual_prompt.py",)
 VISION = ("tests/host/test_vision.py",)
 PLANS = ("tests/host/test_semantic_plan.py",)
+STORIES = "tests/world/test_story_scores.py"
+DRIFT = "tests/host/test_drift.py"
 
 MUTATIONS = [
     # ---- Swin Renderer
@@ -261,5 +263,40 @@ MUTATIONS = [
         "range(0, len(numbers), at_once)",
         "range(0, len(numbers), len(numbers))",
         PLANS,
+    ),
+    (
+        "borders that are named do not take the place of windows",
+        "nodes/drift.py",
+        "if borders.strip() else",
+        "if not window else",
+        (DRIFT + "::test_borders_take_the_place_of_windows_and_without_either_there_are_no_seams",),
+    ),
+    (
+        "the host's CLIP vision crops the frames",
+        "patches/drift.py",
+        "crop=False",
+        "crop=True",
+        (DRIFT + "::test_the_hosts_clip_vision_serves_for_the_subject",),
+    ),
+    (
+        "a cycle at any pace is as said",
+        "miniworld/oracle.py",
+        "TEMPO = 1.6",
+        "TEMPO = 1000.0",
+        (STORIES + "::test_a_cycle_at_another_pace_is_not_as_said",),
+    ),
+    (
+        "an object may jump at a border",
+        "miniworld/story_scores.py",
+        "LEEWAY = 1.5 / 64",
+        "LEEWAY = 6 / 64",
+        (STORIES + "::test_an_object_that_jumps_at_a_border_has_not_joined",),
+    ),
+    (
+        "colours need not run on from span to span",
+        "miniworld/story_scores.py",
+        "return one_shape and all(",
+        "return one_shape or all(",
+        (STORIES + "::test_another_object_midway_is_not_the_same",),
     ),
 ]
