@@ -5,11 +5,13 @@ from .alignvid import AlignVidNode
 from .attention_maps import AttentionMapsNode
 from .clip import CLIPFromHostNode, CLIPImageFeaturesNode, CLIPLoaderNode
 from .clip_mask import CLIPSpatialMaskNode
+from .draft_plan import DraftEditNode, DraftPlanNode
 from .dymos import DyMoSNode
 from .focal_guidance import FocalGuidanceNode
 from .layer_probe import LayerProbeNode
 from .ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
 from .ssg_train import SSGAdapterTrainNode
+from .start_sigmas import StartSigmasNode, StartStepNode
 from .swin_renderer import SwinRendererNode
 from .text_contrast import TextContrastNode
 from .video_prompt import VAPApplyNode, VAPExpertLoaderNode, VAPReferenceNode, VAPSaveExpertNode
@@ -36,4 +38,8 @@ NODES = [
     LayerProbeNode,
     AttentionMapsNode,
     FocalGuidanceNode,
+    DraftPlanNode,
+    DraftEditNode,
+    StartSigmasNode,
+    StartStepNode,
 ]
