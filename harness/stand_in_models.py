@@ -12,6 +12,8 @@ MODELS = {
     "wan2.1_i2v_480p_14B_fp16.safetensors": "wan-i2v-clip",
     "wan2.2_i2v_high_noise_14B_fp8_scaled.safetensors": "wan-i2v",
     "wan2.2_i2v_low_noise_14B_fp8_scaled.safetensors": "wan-i2v",
+    "wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors": "wan-t2v",
+    "wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors": "wan-t2v",
     "hunyuan_video_v2_replace_image_to_video_720p_bf16.safetensors": "hunyuan-t2v",
 }
 READERS = ("SemVidFocalGuidance", "SemVidAttentionMaps")  # nodes that read tokens

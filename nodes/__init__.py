@@ -6,6 +6,7 @@ from .attention_maps import AttentionMapsNode
 from .clip import CLIPFromHostNode, CLIPImageFeaturesNode, CLIPLoaderNode
 from .clip_mask import CLIPSpatialMaskNode
 from .drift import DriftNode
+from .draft_plan import DraftEditNode, DraftPlanNode
 from .dymos import DyMoSNode
 from .focal_guidance import FocalGuidanceNode
 from .layer_probe import LayerProbeNode
@@ -14,6 +15,7 @@ from .plan_files import PlanLoadNode, PlanSaveNode
 from .semantic_plan import PlanPreviewNode, SemanticEncoderNode, VisionTowerLoaderNode
 from .ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
 from .ssg_train import SSGAdapterTrainNode
+from .start_sigmas import StartSigmasNode, StartStepNode
 from .swin_renderer import SwinRendererNode
 from .text_contrast import TextContrastNode
 from .video_prompt import VAPApplyNode, VAPExpertLoaderNode, VAPReferenceNode, VAPSaveExpertNode
@@ -48,4 +50,8 @@ NODES = [
     PlanSaveNode,
     PlanLoadNode,
     DriftNode,
+    DraftPlanNode,
+    DraftEditNode,
+    StartSigmasNode,
+    StartStepNode,
 ]

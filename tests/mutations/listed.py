@@ -299,4 +299,32 @@ MUTATIONS = [
         "return one_shape or all(",
         (STORIES + "::test_another_object_midway_is_not_the_same",),
     ),
+    (
+        "the draft's last frame is not the video's",
+        "kernels/draft_plan.py",
+        "steps = max(length - 1, 1)",
+        "steps = length",
+        ("tests/kernels/test_draft_plan.py",),
+    ),
+    (
+        "sigma is squeezed in before the step, not put in its place",
+        "kernels/start_sigmas.py",
+        "return exact[: step + 1], exact[step:]",
+        "return exact[: step + 1], sigmas[step:]",
+        ("tests/kernels/test_start_sigmas.py",),
+    ),
+    (
+        "parts of a plan have no lead",
+        "host/video_vae.py",
+        "max(0, start - LEAD), start",
+        "start, start",
+        ("tests/host/test_draft_plan.py::test_parts_make_the_whole",),
+    ),
+    (
+        "the draft covers the start image",
+        "nodes/draft_plan.py",
+        "torch.lerp(samples, plan,",
+        "torch.lerp(plan, plan,",
+        ("tests/host/test_draft_plan.py::test_the_start_image_stays",),
+    ),
 ]
