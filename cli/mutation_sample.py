@@ -19,6 +19,7 @@ OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py
     "ssg_adapter_file": ["loaders"],
     "ssg_guide": ["ssg_adapter", "ssg_adapter_rows"],
     "ssg_image_branch": ["ssg_adapter"],
+    "swin_renderer": ["swin_positions", "swin_timeline"],
     "video_prompt_expert": ["loaders", "expert_files", "video_prompt"],
     "video_prompt_keys": ["loaders", "expert_files", "video_prompt"],
 }

@@ -206,7 +206,7 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
         before = q.shape[1] - forward.layout.tokens + forward.layout.before
         whole = len(q) == len(forward.rows) and site != last
         batch = tuple(range(len(q))) if whole else None
-        out = proceed(Call(q, k, v, mask, site, forward, before, forward.layout.after, batch))
+        out = proceed(Call(q, k, v, mask, site, forward, before, forward.layout.after, batch, before))
         return out.unflatten(2, (heads, -1)).transpose(1, 2) if by_head_out else out
 
     return override

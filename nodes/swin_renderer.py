@@ -77,15 +77,58 @@ class SwinRendererNode(io.ComfyNode):
                     "How much of windowed attention to use: 1 is windows only; below 1 blends in full attention, which "
                     "then has to be computed as well."
                 ),
+                io.Float.Input(
+                    "time_scale",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    round=0.0001,
+                    tooltip="Moves latent frames closer together in the model's sense of time, so that a long video "
+                    "spans what it was trained on and tells its prompt once, in slow motion. Lower is closer; 1 leaves "
+                    "time as it is; 0 is automatic: just the trained length. Use it with rotating anchors (window and "
+                    "budget at 0 then suit it), or with window 1024 for full attention.",
+                ),
+                io.Int.Input(
+                    "look_back",
+                    default=-1,
+                    min=-1,
+                    max=64,
+                    advanced=True,
+                    tooltip="How many latent frames before its first one each window sees besides its own. Higher ties "
+                    "windows together more and costs more. -1 is automatic: 1 where windows follow a Prompt Timeline, "
+                    "otherwise none.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model, rendering in windows.")],
         )
 
     @classmethod
     def execute(
-        cls, model, window, shift, anchors, anchor_interval, anchor_budget, dense_blocks, strength, start, end
+        cls,
+        model,
+        window,
+        shift,
+        anchors,
+        anchor_interval,
+        anchor_budget,
+        dense_blocks,
+        strength,
+        start,
+        end,
+        time_scale=1.0,
+        look_back=-1,
     ) -> io.NodeOutput:
         config = SwinRenderer(
-            window, shift, anchors, anchor_interval, anchor_budget, dense_blocks, strength, Interval(start, end)
+            window,
+            shift,
+            anchors,
+            anchor_interval,
+            anchor_budget,
+            dense_blocks,
+            strength,
+            Interval(start, end),
+            time_scale,
+            look_back,
         )
         return io.NodeOutput(apply(model, config))

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from torch import nn
 
-from ..layout import Layout, Site
+from ..layout import Layout, Site, TimeRope
 from . import hunyuan, wan
 
 
@@ -42,6 +42,9 @@ class Family(Protocol):
 
     def first_frames(self, latents: int) -> list[int]:
         """The first video frame of each latent frame of a video of so many, then how many video frames it has."""
+
+    def time_rope(self, module: nn.Module, arguments: dict) -> TimeRope:
+        """How a call with `arguments`, as of `layout`, turns queries and keys by their place in time."""
 
     def layout(self, module: nn.Module, arguments: dict) -> Layout:
         """Token layout of a call with `arguments`, by name, its extra keyword arguments merged in."""

@@ -90,7 +90,7 @@ def test_the_node_describes_itself(server):
     info = server.get("/object_info/SemVidSwinRenderer")["SemVidSwinRenderer"]
     assert info["category"].startswith("semantic video")
     widgets = info["input"]["required"]
-    assert list(widgets)[-3:] == ["strength", "start", "end"]
+    assert list(widgets)[-5:] == ["strength", "start", "end", "time_scale", "look_back"], "inputs are append-only"
     assert all(options.get("tooltip") for _, options in widgets.values())
     assert widgets["window"][1]["default"] == widgets["window"][1]["min"] == 0
     assert list(widgets)[:3] == ["model", "window", "shift"]
