@@ -15,8 +15,8 @@ from semantic_video.host.families import family_of
 from semantic_video.kernels.rope import time_shifts, turn_
 from semantic_video.patches.queries import for_video
 from semantic_video.patches.swin_renderer import SwinRenderer, apply
-from semantic_video.tests.host.stacking import windows
 from semantic_video.tests.host.masked_windows import masked_windows
+from semantic_video.tests.host.stacking import windows
 
 SCALE = 5 / 23
 WHOLE = SwinRenderer(window=1024, time_scale=SCALE)  # full attention
