@@ -22,7 +22,6 @@ from torch import Tensor
 
 Span = tuple[int, int]  # first frame, one past the last
 Anchors = Literal["none", "first frame", "rotating"]
-TOKENS_A_CALL = 16384  # queries of the windows that share one attention call (our choice)
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]  # q, k, v, mask -> [batch, queries, channels]
 
 
@@ -134,7 +133,7 @@ def windowed_attention(
     after: int = 0,
     mask: Tensor | None = None,
     look_back: int = 0,
-    tokens_a_call: int = TOKENS_A_CALL,
+    tokens_a_call: int | None = None,
 ) -> Tensor:
     """Attention in which video queries see their own window, `look_back` frames before it, the anchors and all tokens
     that are not video.
@@ -142,8 +141,9 @@ def windowed_attention(
     q: [batch, before + frames * area + after, heads, dim], frames in order, `area` tokens each; k, v: the same, or
     longer at the end. before, after: tokens in front of and behind the video (text, references). Their own queries see
     everything, and so does every window see them. mask: None or additive / boolean [batch | 1, heads | 1, queries | 1,
-    keys]. attend: dense attention on such tensors, returning [batch, queries, heads * dim]; one call holds as many
-    equal windows as have `tokens_a_call` queries, at least one, so that what a call needs does not grow with the video.
+    keys]. attend: dense attention on such tensors, returning [batch, queries, heads * dim]. tokens_a_call: equal
+    windows share a call as long as they have so many queries together, so that what a call needs does not grow with the
+    video; None: all that are equal.
     Returns [batch, queries, heads * dim], equal to masked dense attention.
     """
     batch, tokens = q.shape[:2]
@@ -181,7 +181,8 @@ def windowed_attention(
             yield slice(before), attend(q[:, :before], k, v, mask_of(slice(before)))
         for whole in window_groups(spans, anchors, not masked_queries, look_back):
             first, last = whole.spans[0]
-            for group in whole.split(tokens_a_call // ((last - first) * area)):
+            most = len(whole.spans) if tokens_a_call is None else tokens_a_call // ((last - first) * area)
+            for group in whole.split(most):
                 rows = rows_of(group)
                 queries = q[:, rows].unflatten(1, (len(group.spans), -1)).flatten(0, 1)
                 out = attend(queries, keys_of(k, group), keys_of(v, group), mask_of(rows, group))

@@ -3,6 +3,8 @@
 from torch import Tensor
 
 from ..host.call import Call
+from ..host.forward import Forward
+from ..host.layout import TimeRope
 from ..kernels.rope import time_shifts, turn_
 
 
@@ -11,15 +13,29 @@ def automatic_scale(trained: int, frames: int) -> float:
     return min(1.0, (trained - 1) / max(frames - 1, 1))
 
 
+def _rope(forward: Forward, scale: float) -> tuple[TimeRope, Tensor]:
+    """How the model places frames in time, and the angles that move them."""
+    rope = forward.once(("time", "rope"), lambda: forward.family.time_rope(forward.module, forward.arguments))
+    return rope, forward.once(("time", scale), lambda: time_shifts(forward.layout.frames, scale, rope.freqs))
+
+
+def frames_at_scale(forward: Forward, x: Tensor, frames: list[int], scale: float) -> Tensor:
+    """Queries or keys [batch, tokens, heads, dim] of some frames at `scale` times their places; scale 1: x itself."""
+    if scale == 1.0:
+        return x
+    rope, angles = _rope(forward, scale)
+    x = x.clone()
+    turn_(x, angles[frames], rope.first, rope.second)
+    return x
+
+
 def at_scale(call: Call, scale: float) -> Call:
     """The call whose video stands at `scale` times its places in time, counted from its first frame, in queries and
     keys. Frames that the model places after the video keep their distance from its end; text, references and all else
     stay where they are. scale 1: the call itself."""
     if scale == 1.0:
         return call
-    forward, layout = call.forward, call.forward.layout
-    rope = forward.once(("time", "rope"), lambda: forward.family.time_rope(forward.module, forward.arguments))
-    angles = forward.once(("time", scale), lambda: time_shifts(layout.frames, scale, rope.freqs))
+    layout, (rope, angles) = call.forward.layout, _rope(call.forward, scale)
 
     def moved(x: Tensor, before: int, video: int) -> Tensor:
         x, end = x.clone(), before + video

@@ -9,19 +9,21 @@ import torch
 from ..host.call import Call, by_crop
 from ..host.editing import edit_attention
 from ..host.families import family_of
-from ..host.forward import Run
+from ..host.forward import Forward, Run
+from ..host.pieces import Piece, Pieces
 from ..host.schedule import ALWAYS, Interval
 from ..kernels.swin_renderer import (
     Anchors,
     anchor_frames,
     anchor_interval,
     automatic_window,
+    frames_beside,
     story_spans,
     window_spans,
     windowed_attention,
 )
 from .blocks import parse_blocks
-from .swin_positions import at_scale, automatic_scale
+from .swin_positions import at_scale, automatic_scale, frames_at_scale
 
 NAME = "Swin Renderer"
 TIMELINE = "semantic_video_timeline"  # transformer_options: first latent frame of every part of a story but the first
@@ -80,6 +82,10 @@ class SwinRenderer:
         return self.time_scale != 1.0
 
 
+def timeline_of(options: dict) -> tuple[int, ...]:
+    return tuple(options.get(TIMELINE, ()))
+
+
 @dataclass(frozen=True)
 class Windows:
     """What a configuration means on one model.
@@ -131,21 +137,44 @@ class Windows:
     def time_scale(self, frames: int) -> float:
         return self.config.time_scale or automatic_scale(self.trained, frames)
 
-    def spans(self, call: Call, timeline: tuple[int, ...]) -> list[tuple[int, int]]:
-        """Of the frames that `call` shows, as its block cuts them; one span where nothing is cut."""
-        frames = call.forward.layout.frames
-        if call.site.block in self.dense_blocks:
+    def spans(self, forward: Forward, block: int, shown: tuple[int, ...]) -> list[tuple[int, int]]:
+        """Of the frames `shown`, numbers in the whole video, as a block cuts them; one span where nothing is cut."""
+        frames = len(shown)
+        if block in self.dense_blocks:
             return [(0, frames)]
-        if timeline:
-            return story_spans(call.crop.frames, timeline, self.longest(frames))
+        if timeline := timeline_of(forward.options):
+            return story_spans(shown, timeline, self.longest(frames))
         if frames <= self.window(frames):
             return [(0, frames)]
-        return window_spans(frames, self.window(frames), shifted=self.config.shift and call.site.block % 2 == 1)
+        return window_spans(frames, self.window(frames), shifted=self.config.shift and block % 2 == 1)
+
+    def tokens(self, forward: Forward) -> int | None:
+        """What goes through the model at once while windows act: as many tokens as a video of the trained length."""
+        layout = forward.layout
+        if layout.frames <= self.window(layout.frames) and not timeline_of(forward.options):
+            return None
+        return self.trained * layout.height * layout.width
+
+    def pieces(self, forward: Forward) -> Pieces | None:
+        """The windows of each block, where they alone matter and all rows show the same frames."""
+        shown = {crop.frames for crop in forward.crops}
+        if self.config.strength < 1.0 or self.tokens(forward) is None or len(shown) > 1:
+            return None
+        [frames] = shown
+        count = len(frames)
+        anchors, back = self.anchors(count, forward.step), self.look_back(timeline_of(forward.options))
+
+        def of(block: int) -> list[Piece]:
+            spans = self.spans(forward, block, frames)
+            return [Piece(start, end, frames_beside((start, end), anchors, back)) for start, end in spans]
+
+        scale = self.time_scale(count)
+        return Pieces(of, lambda x, listed: frames_at_scale(forward, x, listed, scale))
 
     def check(self, run: Run) -> None:
         """Raises ValueError, before the first step, for what cannot work in `run`; says what will not work well."""
         frames, width = run.frames, self.window(run.frames)
-        timeline = any(0 < start < run.total_frames for start in run.options.get(TIMELINE, ()))
+        timeline = any(0 < start < run.total_frames for start in timeline_of(run.options))
         if frames <= width and not timeline:
             if self.time_scale(frames) == 1.0:
                 run.say_once(
@@ -175,13 +204,15 @@ def apply(model, config: SwinRenderer):
     windows = Windows.of(model, config)
 
     def edit(call: Call, proceed) -> torch.Tensor:
-        frames, timeline = call.forward.layout.frames, call.forward.options.get(TIMELINE, ())
+        forward, frames = call.forward, call.forward.layout.frames
+        timeline = timeline_of(forward.options)
         placed = at_scale(call, windows.time_scale(frames))
         no_video = call.q.shape[1] == call.before + call.after  # those queries see everything
-        spans = [(0, frames)] if no_video else windows.spans(call, timeline)
+        shown = call.crop.frames if timeline else tuple(range(frames))
+        spans = [(0, frames)] if no_video else windows.spans(forward, call.site.block, shown)
+        if len(spans) == 1 and placed is call:
+            return proceed(call)
         if len(spans) == 1:
-            if placed is call:
-                return proceed(call)
             out = proceed(placed)
         else:
             out = windowed_attention(
@@ -190,17 +221,18 @@ def apply(model, config: SwinRenderer):
                 placed.v,
                 lambda q, k, v, mask: proceed(call.replace(q=q, k=k, v=v, mask=mask)),
                 spans,
-                windows.anchors(frames, call.forward.step),
+                windows.anchors(frames, forward.step),
                 call.before,
                 call.after,
                 call.mask,
                 windows.look_back(timeline),
+                windows.tokens(forward),
             )
         return out if config.strength == 1.0 else torch.lerp(proceed(call), out, config.strength)
 
     def edit_call(call: Call, proceed) -> torch.Tensor:
         """Where a timeline counts frames, rows that show different ones are apart."""
-        return (by_crop(edit) if call.forward.options.get(TIMELINE) else edit)(call, proceed)
+        return (by_crop(edit) if timeline_of(call.forward.options) else edit)(call, proceed)
 
     return edit_attention(
         model,
@@ -210,6 +242,8 @@ def apply(model, config: SwinRenderer):
         interval=config.interval,
         splits="windows",
         check=windows.check,
+        tokens=windows.tokens,
+        pieces=windows.pieces,
         active=config.strength > 0,
     )
 

@@ -28,6 +28,13 @@ class Family(Protocol):
     def block_modules(self, module: nn.Module) -> list[nn.Module]:
         """The blocks in the order in which `Site.block` counts them."""
 
+    def block_of_frames(self, arguments: dict, layout: Layout, frames: list[int]) -> dict | None:
+        """The arguments of a block, as "patches_replace" gets them, for some frames alone; None where it has no such
+        part."""
+
+    def token_modules(self, module: nn.Module) -> list[nn.Module]:
+        """The largest parts of its blocks that treat each token alone: feed-forwards over the video's tokens."""
+
     def width_heads(self, module: nn.Module) -> tuple[int, int]:
         """Channels of a token, and attention heads."""
 

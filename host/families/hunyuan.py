@@ -30,6 +30,15 @@ def block_modules(module: nn.Module) -> list[nn.Module]:
     return [*module.double_blocks, *module.single_blocks]
 
 
+def block_of_frames(arguments: dict, layout: Layout, frames: list[int]) -> None:
+    """The text of a block asks all of the video at once."""
+
+
+def token_modules(module: nn.Module) -> list[nn.Module]:
+    """Single blocks have none: their first layer makes queries, keys, values and hidden channels in one."""
+    return [block.img_mlp for block in module.double_blocks]
+
+
 def width_heads(module: nn.Module) -> tuple[int, int]:
     return module.hidden_size, module.num_heads
 

@@ -32,6 +32,29 @@ def block_modules(module: nn.Module) -> list[nn.Module]:
     return list(module.blocks)
 
 
+def block_of_frames(arguments: dict, layout: Layout, frames: list[int]) -> dict | None:
+    """`arguments` of a block as patches_replace has them, cut down to `frames`; None where its parts cannot be told:
+    tokens beside the video, or modulation of another length."""
+    x, modulation, rope = (arguments[name] for name in ("img", "vec", "pe"))
+    per_frame = modulation.ndim == 4 and modulation.shape[1] == layout.frames
+    if x.shape[1] != layout.frames * layout.height * layout.width or not (
+        per_frame or modulation.ndim == 3 or modulation.shape[1] == 1
+    ):
+        return None
+
+    def cut(tensor: torch.Tensor) -> torch.Tensor:
+        split = tensor.unflatten(1, (layout.frames, -1))
+        if frames == list(range(frames[0], frames[-1] + 1)):
+            return split[:, frames[0] : frames[-1] + 1].flatten(1, 2)
+        return split[:, torch.tensor(frames, device=tensor.device)].flatten(1, 2)
+
+    return arguments | {"img": cut(x), "vec": cut(modulation) if per_frame else modulation, "pe": cut(rope)}
+
+
+def token_modules(module: nn.Module) -> list[nn.Module]:
+    return [block.ffn for block in (*module.blocks, *getattr(module, "vace_blocks", ()))]
+
+
 def width_heads(module: nn.Module) -> tuple[int, int]:
     return module.dim, module.num_heads
 

@@ -89,7 +89,7 @@ def test_calls_are_as_large_as_allowed():
         return attend(q, k, v, mask)
 
     q = torch.randn(1, 40 * 2, 1, 4)
-    for tokens, calls in ((10**6, [5]), (16 * 2, [2, 2, 1]), (47, [2, 2, 1]), (16, [1] * 5), (0, [1] * 5)):
+    for tokens, calls in ((10**6, [5]), (16 * 2, [2, 2, 1]), (47, [2, 2, 1]), (16, [1] * 5), (None, [5]), (0, [1] * 5)):
         batches.clear()
         windowed_attention(q, q, q, spy, [(i, i + 8) for i in range(0, 40, 8)], tokens_a_call=tokens)
         assert batches == calls
