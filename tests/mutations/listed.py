@@ -20,8 +20,8 @@ MUTATIONS = [
     (
         "blend by strength reversed",
         "patches/swin_renderer.py",
-        "torch.lerp(proceed(call), windows, config.strength)",
-        "torch.lerp(windows, proceed(call), config.strength)",
+        "torch.lerp(proceed(call), out, config.strength)",
+        "torch.lerp(out, proceed(call), config.strength)",
         (SWIN + "::test_strength_blends_windows_into_full_attention",),
     ),
     (

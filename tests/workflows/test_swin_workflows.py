@@ -73,7 +73,9 @@ def test_video_to_video(server):
         ({"swin": {"window": -1}}, r"SemVidSwinRenderer \(swin\): .*smaller than min"),
         ({"swin": {"window": 7}}, "window 7: must be even"),
         ({"swin": {"dense_blocks": "0-99"}}, "dense_blocks: '0-99' is out of range"),
-        ({"swin": {"window": 22, "anchors": "first frame"}}, "window 22 leaves no room for anchors"),
+        ({"swin": {"window": 42, "anchors": "first frame"}}, "window 42 leaves no room for anchors"),
+        ({"swin": {"window": 22, "time_scale": 1.0}}, "window 22 leaves no room for anchors"),
+        ({"swin": {"time_scale": 1.5}}, "bigger than max"),
         ({"swin": {"strength": 2.0}}, "bigger than max"),
     ],
 )
