@@ -17,13 +17,14 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from .call import Call, Continue, Edit, UnknownRows
+from .chunks import in_chunks
 from .families import family_of
 from .forward import RUN, Forward, Run, bind, read
 from .layout import SiteKind
+from .pieces import OVERRIDE, Pieces, can_be_in_pieces, in_pieces
 from .schedule import ALWAYS, Interval
 
 EDITORS = "semantic_video_editors"
-OVERRIDE = "optimized_attention_override"
 
 
 Splits = Literal["nothing", "queries", "windows"]
@@ -38,7 +39,9 @@ class Editor:
     splits: what it hands on, apart from whole calls: those whose only queries lie outside the video ("queries"), or any
     part ("windows"). It runs the nearer to the backend, inside all editors that need more of a call.
     check: called with the Run before the first step; raises ValueError for what cannot work.
-    inputs: instead of `edit`, with no sites.
+    inputs: instead of `edit`, with no sites. tokens: how many tokens at most go through a block's feed-forward at once
+    in a call of the model, so that what a step holds does not grow with the video; pieces: instead of `edit`, where no
+    other editor acts and the model's blocks can. None from either: as ever.
     """
 
     name: str
@@ -48,6 +51,8 @@ class Editor:
     splits: Splits = "nothing"
     check: Callable[[Run], None] | None = None
     inputs: Inputs | None = None
+    tokens: Callable[[Forward], int | None] | None = None
+    pieces: Callable[[Forward], Pieces | None] | None = None
 
 
 def edit_attention(
@@ -59,6 +64,8 @@ def edit_attention(
     interval: Interval = ALWAYS,
     splits: Splits = "nothing",
     check: Callable[[Run], None] | None = None,
+    tokens: Callable[[Forward], int | None] | None = None,
+    pieces: Callable[[Forward], Pieces | None] | None = None,
     active: bool = True,
 ):
     """A clone of MODEL whose attention at `sites` goes through `edit` during `interval`; `model` itself if not
@@ -67,7 +74,8 @@ def edit_attention(
     Raises ValueError for a model of no known family.
     """
     family_of(model)
-    return _install(model, Editor(name, edit, tuple(sites), interval, splits, check)) if active else model
+    editor = Editor(name, edit, tuple(sites), interval, splits, check, None, tokens, pieces)
+    return _install(model, editor) if active else model
 
 
 def edit_inputs(
@@ -167,7 +175,13 @@ def _around_call(executor, *args, **kwargs):
         (e for e in acting.values() if e.sites), key=lambda editor: INNERMOST.index(editor.splits)
     ):  # innermost first
         inner[OVERRIDE] = _override(forward, editors, options.get(OVERRIDE))
-    return executor(*bound.args[1:], **bound.kwargs)
+        alone = editors[0] if len(editors) == 1 and can_be_in_pieces(forward, options) else None
+        if alone and alone.pieces and (pieces := alone.pieces(forward)):
+            inner["patches_replace"] = in_pieces(forward, options, pieces)
+            forward.run.fired.add(alone.name)
+    sizes = [editor.tokens(forward) for editor in acting.values() if editor.tokens]
+    with in_chunks(forward.family.token_modules(forward.module), min(filter(None, sizes), default=None)):
+        return executor(*bound.args[1:], **bound.kwargs)
 
 
 def _override(forward: Forward, editors: list[Editor], previous: Callable | None) -> Callable:
@@ -206,7 +220,7 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
         before = q.shape[1] - forward.layout.tokens + forward.layout.before
         whole = len(q) == len(forward.rows) and site != last
         batch = tuple(range(len(q))) if whole else None
-        out = proceed(Call(q, k, v, mask, site, forward, before, forward.layout.after, batch))
+        out = proceed(Call(q, k, v, mask, site, forward, before, forward.layout.after, batch, before))
         return out.unflatten(2, (heads, -1)).transpose(1, 2) if by_head_out else out
 
     return override

@@ -33,7 +33,7 @@ class Run:
     host to make its inputs of. names: which of the guider's conditionings ("positive", "negative", "middle", ...) a
     uuid belongs to; areas: the part of the latent it is restricted to, lengths and then offsets of (frames, height,
     width). size: (frames, height, width) of the whole latent. patchers: the MODELs that run, one a device.
-    texts: the raw text features of all conditionings but the negative ones.
+    texts: the raw text features of all conditionings but the negative ones. options: the MODEL's transformer_options.
     A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
     """
 
@@ -47,6 +47,7 @@ class Run:
     areas: dict[UUID, list[int]] = field(default_factory=dict)
     patchers: list = field(default_factory=list)
     texts: list[torch.Tensor] = field(default_factory=list)
+    options: dict = field(default_factory=dict)
     fired: set[str] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
 
@@ -84,6 +85,7 @@ class Run:
             names=names,
             size=tuple(noise.shape[2:]),
             texts=texts,
+            options=guider.model_options.get("transformer_options", {}),
         )
 
     def prepared(self, guider) -> None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor
+
 SiteKind = Literal["self", "text", "image", "joint"]
 
 
@@ -62,3 +64,18 @@ class Site:
     block: int
     blocks: int
     stream: Literal["double", "single", "side"] = "double"
+
+
+@dataclass(frozen=True)
+class TimeRope:
+    """How the model turns queries and keys by their place in time (RoPE): channels (first[i], second[i]) of every head
+    by freqs[i] radians a latent frame.
+
+    first, second: slices of a head's channels; freqs: [pairs], or [heads, pairs] where heads differ, fp64. following:
+    tokens right behind the video that the model places after its last frame.
+    """
+
+    first: slice
+    second: slice
+    freqs: Tensor
+    following: int = 0

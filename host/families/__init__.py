@@ -4,7 +4,7 @@ from typing import Protocol
 
 from torch import nn
 
-from ..layout import Layout, Site
+from ..layout import Layout, Site, TimeRope
 from . import hunyuan, wan
 
 
@@ -28,6 +28,13 @@ class Family(Protocol):
     def block_modules(self, module: nn.Module) -> list[nn.Module]:
         """The blocks in the order in which `Site.block` counts them."""
 
+    def block_of_frames(self, arguments: dict, layout: Layout, frames: list[int]) -> dict | None:
+        """The arguments of a block, as "patches_replace" gets them, for some frames alone; None where it has no such
+        part."""
+
+    def token_modules(self, module: nn.Module) -> list[nn.Module]:
+        """The largest parts of its blocks that treat each token alone: feed-forwards over the video's tokens."""
+
     def width_heads(self, module: nn.Module) -> tuple[int, int]:
         """Channels of a token, and attention heads."""
 
@@ -42,6 +49,9 @@ class Family(Protocol):
 
     def first_frames(self, latents: int) -> list[int]:
         """The first video frame of each latent frame of a video of so many, then how many video frames it has."""
+
+    def time_rope(self, module: nn.Module, arguments: dict) -> TimeRope:
+        """How a call with `arguments`, as of `layout`, turns queries and keys by their place in time."""
 
     def layout(self, module: nn.Module, arguments: dict) -> Layout:
         """Token layout of a call with `arguments`, by name, its extra keyword arguments merged in."""

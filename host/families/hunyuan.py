@@ -7,9 +7,9 @@ from math import prod
 
 from torch import nn
 
-from ..layout import Layout, Site
+from ..layout import Layout, Site, TimeRope
+from .wan import first_axis, patch_tokens
 from .wan import first_frames as first_frames  # the same stride in time
-from .wan import patch_tokens
 
 NAME = "HunyuanVideo"
 REPLACES_FIRST_FRAME = True  # the start image may stand in the latent itself ("v2 (replace)")
@@ -30,6 +30,15 @@ def block_modules(module: nn.Module) -> list[nn.Module]:
     return [*module.double_blocks, *module.single_blocks]
 
 
+def block_of_frames(arguments: dict, layout: Layout, frames: list[int]) -> None:
+    """The text of a block asks all of the video at once."""
+
+
+def token_modules(module: nn.Module) -> list[nn.Module]:
+    """Single blocks have none: their first layer makes queries, keys, values and hidden channels in one."""
+    return [block.img_mlp for block in module.double_blocks]
+
+
 def width_heads(module: nn.Module) -> tuple[int, int]:
     return module.hidden_size, module.num_heads
 
@@ -45,6 +54,11 @@ def latent_channels(module: nn.Module) -> int:
 def trained_frames(module: nn.Module) -> int:
     """Latent frames of the clips it was trained on: 129 frames."""
     return 33
+
+
+def time_rope(module: nn.Module, arguments: dict) -> TimeRope:
+    """Neighbouring channels make a pair; those of time come first. Text stands at time 0, a reference image at -1."""
+    return first_axis(module.pe_embedder)
 
 
 def layout(module: nn.Module, arguments: dict) -> Layout:

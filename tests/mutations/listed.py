@@ -6,6 +6,8 @@
 SWIN = "tests/host/test_swin_renderer.py"
 SWIN_ANCHORS = "tests/host/test_swin_renderer_anchors.py"
 SWIN_STACKING = "tests/host/test_swin_renderer_stacking.py"
+POSITIONS = "tests/host/test_swin_positions.py"
+TIMELINE = "tests/host/test_swin_timeline.py"
 FAMILIES = ("tests/host/test_families.py",)
 VAP = ("tests/host/test_video_prompt_rows.py",)
 REFERENCE = ("tests/host/test_video_reference.py",)
@@ -25,8 +27,8 @@ MUTATIONS = [
     (
         "blend by strength reversed",
         "patches/swin_renderer.py",
-        "torch.lerp(proceed(call), windows, config.strength)",
-        "torch.lerp(windows, proceed(call), config.strength)",
+        "torch.lerp(proceed(call), out, config.strength)",
+        "torch.lerp(out, proceed(call), config.strength)",
         (SWIN + "::test_strength_blends_windows_into_full_attention",),
     ),
     (
@@ -46,29 +48,29 @@ MUTATIONS = [
     (
         "windows are cut from the video's frames",
         "patches/swin_renderer.py",
-        "frames = call.forward.layout.frames",
-        "frames = call.forward.run.total_frames",
+        "forward, frames = call.forward, call.forward.layout.frames",
+        "forward, frames = call.forward, call.forward.run.total_frames",
         (SWIN_STACKING + "::test_context_windows_around_it",),
     ),
     (
         "odd blocks do not shift",
         "patches/swin_renderer.py",
-        "call.site.block % 2 == 1",
+        "block % 2 == 1",
         "False",
         (SWIN + "::test_windows_are_masked_attention",),
     ),
     (
         "anchors stay where they are",
         "patches/swin_renderer.py",
-        ", call.forward.step)",
-        ", 0)",
+        "windows.anchors(frames, forward.step)",
+        "windows.anchors(frames, 0)",
         (SWIN_ANCHORS + "::test_rotating_anchors_move_with_the_step",),
     ),
     (
         "dense blocks are windowed",
         "patches/swin_renderer.py",
-        " or call.site.block in dense_blocks",
-        "",
+        "if block in self.dense_blocks:",
+        "if False:",
         (SWIN + "::test_dense_blocks_keep_full_attention",),
     ),
     (
@@ -81,9 +83,51 @@ MUTATIONS = [
     (
         "window 0 is 22 for all",
         "patches/swin_renderer.py",
-        "config.window or automatic_window(",
+        "chosen.window or automatic_window(",
         "22 or (",
         (SWIN_ANCHORS + "::test_window_0_suits_the_model_and_the_anchors",),
+    ),
+    (
+        "a compressed budget is the trained length",
+        "patches/swin_renderer.py",
+        "2 * trained if config.compressed",
+        "trained if config.compressed",
+        (POSITIONS + "::test_what_is_automatic_suits_compressed_time",),
+    ),
+    (
+        "places in time turn the wrong way",
+        "kernels/rope.py",
+        "(scale - 1.0) * places",
+        "(1.0 - scale) * places",
+        ("tests/kernels/test_rope.py", POSITIONS + "::test_full_attention_at_scaled_places"),
+    ),
+    (
+        "Phantom's frames stay behind",
+        "host/families/wan.py",
+        "return first_axis(module.rope_embedder, stretch, following)",
+        "return first_axis(module.rope_embedder, stretch)",
+        (POSITIONS + "::test_reference_frames_keep_their_distance",),
+    ),
+    (
+        "windows that follow a timeline do not look back",
+        "patches/swin_renderer.py",
+        "int(bool(timeline)) if",
+        "0 if",
+        (TIMELINE + "::test_windows_are_the_parts_and_one_frame_before_them",),
+    ),
+    (
+        "pieces forget their anchors",
+        "host/pieces.py",
+        "                if seen:",
+        "                if False:",
+        ("tests/host/test_swin_memory.py::test_pieces_are_windows_of_any_kind",),
+    ),
+    (
+        "a wrapped forward is left behind",
+        "host/chunks.py",
+        'module.__dict__.pop("forward", None)',
+        "pass",
+        ("tests/host/test_swin_memory.py::test_a_feed_forward_meets_as_many_tokens_as_the_model_was_trained_on",),
     ),
     (
         "an error in a sampler does not name its node",
