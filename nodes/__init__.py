@@ -5,8 +5,8 @@ from .alignvid import AlignVidNode
 from .attention_maps import AttentionMapsNode
 from .clip import CLIPFromHostNode, CLIPImageFeaturesNode, CLIPLoaderNode
 from .clip_mask import CLIPSpatialMaskNode
-from .drift import DriftNode
 from .draft_plan import DraftEditNode, DraftPlanNode
+from .drift import DriftNode
 from .dymos import DyMoSNode
 from .focal_guidance import FocalGuidanceNode
 from .layer_probe import LayerProbeNode
