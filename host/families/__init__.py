@@ -43,6 +43,11 @@ class Family(Protocol):
     def first_frames(self, latents: int) -> list[int]:
         """The first video frame of each latent frame of a video of so many, then how many video frames it has."""
 
+    def text_refiner(self, module: nn.Module) -> nn.Module | None:
+        """What lets the tokens of a prompt see one another in front of the blocks, in each call of the model: called
+        with x [batch, tokens, width], timesteps [batch] and mask ([batch, tokens] or None) by these names. None where
+        each token goes its own way."""
+
     def layout(self, module: nn.Module, arguments: dict) -> Layout:
         """Token layout of a call with `arguments`, by name, its extra keyword arguments merged in."""
 
