@@ -128,7 +128,7 @@ MASKS = {
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("hand_over", [0.0, 1.0])
 def test_frames_see_their_span(hand_over, mask):
-    """Text attention of five frames of two tokens, one reference token in front, against each span's dense attention."""
+    """Five frames of two tokens, one reference token in front, against each span's dense attention."""
     spans = [Span(0, 1.5), Span(1.5, 3), Span(3, inf)]
     weights = span_weights(spans, middles(WAN, 4.0), hand_over)
     keys = [(slice(0, 4),), (slice(4, 7), slice(13, 14)), (slice(7, 13),)]
