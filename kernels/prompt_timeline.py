@@ -10,12 +10,14 @@ No paper; Prompt Relay (arXiv 2604.10030) adds a Gaussian penalty instead, which
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 
 import torch
 from torch import Tensor
+
+from .parts import Part, merged
 
 TIMES = re.compile(r"(\d+\.?\d*|\.\d+)\s*s?\s*-\s*(?:(\d+\.?\d*|\.\d+)\s*s?)?\s*:(.*)", re.DOTALL)
 EVERYWHERE = re.compile(r"all\s*:(.*)", re.IGNORECASE | re.DOTALL)
@@ -116,74 +118,6 @@ def span_weights(spans: Sequence[Span], times: Sequence[float], hand_over: float
 
 def _share(since: float, hand_over: float) -> float:
     return since / hand_over + 0.5 if hand_over else float(since >= 0)
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Some queries that see some keys.
-
-    queries, keys: token indices as slices, in order. weight: of its output, [queries, 1], or None for 1. frames: those
-    of the grid that the queries are, () where they are none of the video's.
-    """
-
-    queries: tuple[slice, ...]
-    keys: tuple[slice, ...]
-    weight: Tensor | None = None
-    frames: tuple[int, ...] = ()
-
-
-def attend_parts(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    parts: Sequence[Part],
-    attend: Callable[[Part, Tensor, Tensor, Tensor, Tensor | None], Tensor],
-) -> Tensor:
-    """Attention in which each part's queries see its keys alone; of a query in several parts the outputs are added up
-    by weight.
-
-    q: [batch, queries, heads, dim]; k, v: [batch, keys, heads, dim]; mask: None or additive / boolean [batch | 1,
-    heads | 1, queries | 1, keys]. attend: dense attention of a part, returning [batch, queries, heads * dim]. All
-    queries must be in parts. Returns [batch, queries, heads * dim], equal to masked dense attention.
-    """
-    out = None
-    for part in parts:
-        seen = mask
-        if mask is not None:
-            seen = gathered(mask, part.keys, -1)
-            seen = gathered(seen, part.queries, -2) if mask.shape[-2] > 1 else seen
-        keys, values = (gathered(x, part.keys, 1) for x in (k, v))
-        own = attend(part, gathered(q, part.queries, 1), keys, values, seen)
-        if out is None:
-            out = own.new_zeros(q.shape[0], q.shape[1], own.shape[-1])
-        if part.weight is not None:
-            own = own * part.weight.to(own)
-        start = 0
-        for queries in part.queries:
-            piece = own[:, start : start + queries.stop - queries.start]
-            out[:, queries] = piece if part.weight is None else out[:, queries] + piece
-            start += piece.shape[1]
-    return out
-
-
-def gathered(x: Tensor, spans: Sequence[slice], axis: int) -> Tensor:
-    """Parts of `x` along an axis, one behind the other; a view where there is but one."""
-    pieces = [x.narrow(axis, span.start, span.stop - span.start) for span in spans]
-    return torch.cat(pieces, axis) if len(pieces) != 1 else pieces[0]
-
-
-def merged(spans: Sequence[slice]) -> tuple[slice, ...]:
-    """Without the empty ones, neighbours made one; in order."""
-    out: list[slice] = []
-    for span in spans:
-        if span.start == span.stop:
-            continue
-        if out and out[-1].stop == span.start:
-            out[-1] = slice(out[-1].start, span.stop)
-        else:
-            out.append(span)
-    return tuple(out)
 
 
 def video_parts(weights: Tensor, keys: Sequence[tuple[slice, ...]], before: int, area: int) -> list[Part]:

@@ -14,7 +14,8 @@ from ..host.families import Family, family_of
 from ..host.forward import Forward, Run
 from ..host.schedule import ALWAYS, Interval
 from ..host.timeline import TIMELINE
-from ..kernels.prompt_timeline import Part, attend_parts, check_spans, merged, middles, span_weights, video_parts
+from ..kernels.parts import Part, attend_parts, merged
+from ..kernels.prompt_timeline import check_spans, middles, span_weights, video_parts
 from .timeline_text import Spoken, columns_of, timeline_of
 
 NAME = "Prompt Timeline"

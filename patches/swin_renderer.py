@@ -8,6 +8,7 @@ from ..host.editing import Call, edit_attention
 from ..host.families import family_of
 from ..host.forward import Run
 from ..host.schedule import ALWAYS, Interval
+from ..kernels.parts import attend_parts, window_parts
 from ..kernels.swin_renderer import (
     Anchors,
     anchor_frames,
@@ -102,6 +103,8 @@ def apply(model, config: SwinRenderer):
         anchors = ()
         if config.anchors != "none":
             anchors = anchor_frames(frames, config.anchors, interval(frames), call.forward.step)
+        if call.frames is not None:
+            return blended(call, proceed, part_in_windows(call, proceed, spans, anchors))
         windows = windowed_attention(
             call.q,
             call.k,
@@ -113,6 +116,9 @@ def apply(model, config: SwinRenderer):
             call.after,
             call.mask,
         )
+        return blended(call, proceed, windows)
+
+    def blended(call: Call, proceed, windows: torch.Tensor) -> torch.Tensor:
         return windows if config.strength == 1.0 else torch.lerp(proceed(call), windows, config.strength)
 
     return edit_attention(
@@ -125,6 +131,20 @@ def apply(model, config: SwinRenderer):
         check=check,
         active=config.strength > 0,
     )
+
+
+def part_in_windows(call: Call, proceed, spans: list[tuple[int, int]], anchors: tuple[int, ...]) -> torch.Tensor:
+    """Of a call that another editor (Prompt Timeline) has cut out: its frames, each in its window."""
+    layout = call.forward.layout
+    area = layout.height * layout.width
+    beside = [[anchor for anchor in anchors if not start <= anchor < end] for start, end in spans]
+    before = call.k.shape[1] - layout.frames * area - layout.after
+    parts = window_parts(call.frames, spans, beside, area, before, call.k.shape[1])
+
+    def attend(part, q, k, v, mask):
+        return proceed(call.replace(q=q, k=k, v=v, mask=mask, frames=part.frames))
+
+    return attend_parts(call.q, call.k, call.v, call.mask, parts, attend)
 
 
 def require_room(window: int, budget: int) -> None:

@@ -7,7 +7,10 @@ import torch
 
 from semantic_video.harness.sampling import Shot, conditioning, sample
 from semantic_video.host.editing import edit_attention
+from semantic_video.kernels.swin_renderer import window_spans
+from semantic_video.patches import swin_renderer
 from semantic_video.patches.prompt_timeline import PromptTimeline, apply
+from semantic_video.patches.swin_renderer import SwinRenderer
 from semantic_video.tests.host import naive
 from semantic_video.tests.host.timelines import OWNERS, WORDS, close, columns, timeline
 
@@ -41,12 +44,27 @@ def bias_of(toy: str) -> torch.Tensor:
     return torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf")).view(1, 1, *allowed.shape)
 
 
-def reference_model(model, toy, monkeypatch):
+def windows_bias(toy: str, block: int, text: int) -> torch.Tensor:
+    """Windows of four latent frames behind `text` tokens, shifted in odd blocks."""
+    area, frames = AREA.get(toy, 4), len(OWNERS)
+    allowed = torch.ones(text + frames * area, text + frames * area, dtype=torch.bool)
+    allowed[text:, text:] = False
+    for start, end in window_spans(frames, 4, shifted=block % 2 == 1):
+        rows = slice(text + start * area, text + end * area)
+        allowed[rows, rows] = True
+    return torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf")).view(1, 1, *allowed.shape)
+
+
+def reference_model(model, toy, monkeypatch, windows=False):
     """Of positive rows: attention with the dense mask. The refiner gets one text at a time where it gets them all."""
-    bias = bias_of(toy)
+    timeline_bias = bias_of(toy)
 
     def edit(call, proceed):
-        out = proceed(call)
+        out, bias = proceed(call), timeline_bias
+        if windows:
+            whole = windows_bias(toy, call.site.block, call.before)
+            out = naive.attention(call.q, call.k, call.v, whole).flatten(2).to(out)
+            bias = bias + windows_bias(toy, call.site.block, timeline_bias.shape[-1] - len(OWNERS) * AREA.get(toy, 4))
         for row in call.positive_rows:
             q, k, v = (x[row : row + 1] for x in (call.q, call.k, call.v))
             mask = 0 if call.mask is None else call.mask
@@ -83,6 +101,20 @@ def test_it_is_attention_with_one_dense_mask(toys, toy, negative_words, monkeypa
         expected = sample(reference_model(model, toy, patch), shot, positive=positive, negative=negative)
     close(got, expected)
     assert not torch.allclose(got, plain, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("toy", ["hunyuan-t2v", "hunyuan-1.5"])
+def test_in_windows_of_swin_renderer_in_either_order(toys, toy, monkeypatch):
+    """Windows of four of nine frames, which no span fits: the windows' mask and the timeline's together."""
+    model, shot = toys(toy), Shot(toy, steps=2)
+    positive, swin = timeline(shot), SwinRenderer(window=4)
+    monkeypatch.setattr(swin_renderer, "TIMELINE", "none", raising=False)  # windows that do not follow the spans
+    first = swin_renderer.apply(apply(model, positive, PromptTimeline()), swin)
+    last = apply(swin_renderer.apply(model, swin), positive, PromptTimeline())
+    a, b = (sample(one, shot, positive=positive) for one in (first, last))
+    assert torch.equal(a, b)
+    with monkeypatch.context() as patch:
+        close(a, sample(reference_model(model, toy, patch, windows=True), shot, positive=positive))
 
 
 def test_masked_words_stay_masked(toys, monkeypatch):

@@ -5,12 +5,10 @@ from math import inf
 import pytest
 import torch
 
+from semantic_video.kernels.parts import Part, attend_parts, merged, window_parts
 from semantic_video.kernels.prompt_timeline import (
-    Part,
     Span,
-    attend_parts,
     check_spans,
-    merged,
     middles,
     parse_timeline,
     span_weights,
@@ -165,3 +163,21 @@ def test_a_span_without_frames_is_no_part():
 
 def test_neighbouring_slices_become_one():
     assert merged([slice(0, 2), slice(2, 2), slice(2, 5), slice(6, 7)]) == (slice(0, 5), slice(6, 7))
+
+
+@pytest.mark.parametrize("frames", [(0, 1, 2, 3, 4, 5, 6), (2, 3, 4), (6,), (0, 5, 6)])
+def test_some_frames_in_windows(frames):
+    """Seven frames of two tokens in windows of three, three and one, the second and third with one frame beside, behind
+    two tokens that all see and before one."""
+    windows, beside = [(0, 3), (3, 6), (6, 7)], [(), (2,), (0,)]
+    q, k, v = tensors(2 * len(frames), 17)
+    parts = window_parts(frames, windows, beside, 2, 2, 17)
+    got = attend_parts(q, k, v, None, parts, attend)
+    seen = torch.zeros(len(q[0]), 17, dtype=torch.bool)
+    seen[:, :2] = seen[:, 16:] = True
+    for index, frame in enumerate(frames):
+        [(number, (start, end))] = [(i, w) for i, w in enumerate(windows) if w[0] <= frame < w[1]]
+        for other in (*range(start, end), *beside[number]):
+            seen[2 * index : 2 * index + 2, 2 + 2 * other : 4 + 2 * other] = True
+    torch.testing.assert_close(got, dense(q, k, v, None, seen))
+    assert [frame for part in parts for frame in part.frames] == list(frames)
