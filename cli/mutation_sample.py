@@ -14,6 +14,7 @@ OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py
     "blocks": ["swin_renderer", "layer_probe"],
     "focal_cache": ["focal_guidance"],
     "per_frame": ["ssg_adapter"],
+    "timeline_text": ["prompt_timeline", "prompt_timeline_joint", "prompt_timeline_rows"],
     "prompt_words": ["focal_guidance", "attention_maps"],
     "queries": ["dymos", "text_contrast"],
     "ssg_adapter_file": ["loaders"],

@@ -12,6 +12,7 @@ VALUES = ("tests/host/test_values.py",)
 CLIP_MASK = ("tests/kernels/test_clip_mask.py",)
 PHRASES = ("tests/host/test_clip_mask_values.py",)
 PICTURES = ("tests/kernels/test_visual_prompt.py",)
+TIMELINE = "tests/host/test_prompt_timeline"
 
 MUTATIONS = [
     # ---- Swin Renderer
@@ -211,5 +212,41 @@ MUTATIONS = [
         "image + strength * line *",
         "image + line *",
         PICTURES,
+    ),
+    # ---- Prompt Timeline
+    (
+        "a copy for an area has the timeline of the other prompt",
+        "host/forward.py",
+        'if own := spans.get(id(entry["model_conds"].get("c_crossattn"))):',
+        "if own := next(iter(self.timelines.values()), None):",
+        (TIMELINE + "_rows.py::test_regions_have_timelines_of_their_own",),
+    ),
+    (
+        "words of a span see the whole video",
+        "patches/prompt_timeline.py",
+        "parts.append(Part(merged(columns), without(seen[span], hidden)))",
+        "parts.append(Part(merged(columns), seen[span]))",
+        (TIMELINE + "_joint.py::test_it_is_attention_with_one_dense_mask",),
+    ),
+    (
+        "all spans' words go through the refiner together",
+        "patches/prompt_timeline.py",
+        "out[rows, tokens] = alone(rows, tokens)",
+        "pass",
+        (TIMELINE + "_joint.py::test_the_refiner_sees_one_text_at_a_time",),
+    ),
+    (
+        "frames are counted in the context window",
+        "patches/prompt_timeline.py",
+        "[times[frame] for frame in frames]",
+        "times[: len(frames)]",
+        (TIMELINE + "_rows.py::test_context_windows_around_it",),
+    ),
+    (
+        "a part is not put into its window",
+        "patches/swin_renderer.py",
+        "if call.frames is not None:",
+        "if call.frames is not None and not call.frames:",
+        (TIMELINE + "_joint.py::test_in_windows_of_swin_renderer_in_either_order",),
     ),
 ]
