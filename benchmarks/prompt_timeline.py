@@ -2,12 +2,14 @@
 all four texts for every frame and with one prompt.
 
 Random weights. Wan: text cross-attention, 512 tokens a text as T5 pads them. HunyuanVideo: joint attention, 80 tokens a
-text. The sides take turns, so that a machine that slows down slows all.
+text. The sides take turns, so that a machine that slows down slows all; on a CPU the time is the process's own, since
+others compute beside it.
 """
 
 import argparse
 import json
 import statistics
+import time
 from math import inf
 
 from .swin import Size, build, peak, save, start, timed, timing_parser
@@ -74,6 +76,7 @@ def main(arguments: list[str]) -> int:
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     noise = seeded(1, 16, FRAMES, *size.latent)
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     measured, lines = {}, []
     for family, make in (("Wan", build), ("HunyuanVideo", build_hunyuan)):
         model, (one, timeline) = make(size), prompts(WORDS[family])
@@ -83,7 +86,7 @@ def main(arguments: list[str]) -> int:
         seconds: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(chosen.rounds):
             for name, (side, text) in sides.items():
-                seconds[name] += timed(side, noise, text, 2)
+                seconds[name] += timed(side, noise, text, 2, clock)
         peaks = {name: peak(side, noise, text) for name, (side, text) in sides.items()}
         medians = {name: statistics.median(values) for name, values in seconds.items()}
         ratios = {
@@ -107,8 +110,8 @@ def main(arguments: list[str]) -> int:
         "",
         f"Random weights, width {size.width}, {size.blocks} blocks, {FRAMES * size.frame_tokens} video tokens of "
         f"{FRAMES} latent frames, four spans of {WORDS['Wan']} (Wan) and {WORDS['HunyuanVideo']} (HunyuanVideo) text "
-        f"tokens, CFG 1, {chosen.rounds} rounds side by side, medians; torch {torch.__version__}. Time of a step, and "
-        "what it needs beyond its weights.",
+        f"tokens, CFG 1, {chosen.rounds} rounds side by side, medians; torch {torch.__version__}. Time of a step ("
+        f"{'wall clock' if torch.cuda.is_available() else 'of the processor'}), and what it needs beyond its weights.",
         "",
         "| | one prompt | all texts, unpatched | timeline | over one prompt | over all texts |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
