@@ -12,8 +12,9 @@ from semantic_video.harness.toy import TOYS
 from semantic_video.host.editing import edit_attention
 from semantic_video.patches.prompt_timeline import PromptTimeline, apply
 from semantic_video.tests.host import naive
-from semantic_video.tests.host.test_forward import NAG_CONTEXT, run, with_nag
-from semantic_video.tests.host.test_swin_renderer import windows
+from semantic_video.tests.host.guiders import run
+from semantic_video.tests.host.nag import NAG_CONTEXT, with_nag
+from semantic_video.tests.host.stacking import windows
 from semantic_video.tests.host.timelines import BORDERS, close, columns, each_frames_own_text, timeline
 
 SHOT = Shot("wan-t2v")
