@@ -16,7 +16,7 @@ MODELS = {
     "wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors": "wan-t2v",
     "hunyuan_video_v2_replace_image_to_video_720p_bf16.safetensors": "hunyuan-t2v",
 }
-READERS = ("SemVidFocalGuidance", "SemVidAttentionMaps")  # nodes that read tokens
+READERS = ("SemVidFocalGuidance", "SemVidAttentionMaps", "SemVidPromptTimeline")  # nodes that use a CLIP
 
 
 def load_workflow(name: str) -> dict:

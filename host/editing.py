@@ -22,13 +22,14 @@ from .families import family_of
 from .forward import RUN, Forward, Run, bind, read
 from .layout import SiteKind
 from .pieces import OVERRIDE, Pieces, can_be_in_pieces, in_pieces
+from .refiner import Refine, refining
 from .schedule import ALWAYS, Interval
 
 EDITORS = "semantic_video_editors"
 
 
-Splits = Literal["nothing", "queries", "windows"]
-INNERMOST: tuple[Splits, ...] = ("windows", "queries", "nothing")
+Splits = Literal["nothing", "queries", "frames", "windows"]
+INNERMOST: tuple[Splits, ...] = ("windows", "frames", "queries", "nothing")
 Inputs = Callable[[Forward], dict]  # -> arguments of the model's call to replace, by name
 
 
@@ -36,9 +37,11 @@ Inputs = Callable[[Forward], dict]  # -> arguments of the model's call to replac
 class Editor:
     """name: one per technique; applied twice and active twice, the later application acts.
 
-    splits: what it hands on, apart from whole calls: those whose only queries lie outside the video ("queries"), or any
-    part ("windows"). It runs the nearer to the backend, inside all editors that need more of a call.
-    check: called with the Run before the first step; raises ValueError for what cannot work.
+    splits: what it hands on, apart from whole calls: those whose only queries lie outside the video ("queries"), those
+    of some of its frames besides, which `Call.frames` names ("frames"), or any part ("windows"). It runs the nearer to
+    the backend, inside all editors that need more of a call.
+    check: called with the Run before the first step; raises ValueError for what cannot work. refine: what it makes of
+    the prompt's tokens where the model refines them, see `refining`.
     inputs: instead of `edit`, with no sites. tokens: how many tokens at most go through a block's feed-forward at once
     in a call of the model, so that what a step holds does not grow with the video; pieces: instead of `edit`, where no
     other editor acts and the model's blocks can. None from either: as ever.
@@ -53,6 +56,7 @@ class Editor:
     inputs: Inputs | None = None
     tokens: Callable[[Forward], int | None] | None = None
     pieces: Callable[[Forward], Pieces | None] | None = None
+    refine: Refine | None = None
 
 
 def edit_attention(
@@ -66,6 +70,7 @@ def edit_attention(
     check: Callable[[Run], None] | None = None,
     tokens: Callable[[Forward], int | None] | None = None,
     pieces: Callable[[Forward], Pieces | None] | None = None,
+    refine: Refine | None = None,
     active: bool = True,
 ):
     """A clone of MODEL whose attention at `sites` goes through `edit` during `interval`; `model` itself if not
@@ -74,7 +79,7 @@ def edit_attention(
     Raises ValueError for a model of no known family.
     """
     family_of(model)
-    editor = Editor(name, edit, tuple(sites), interval, splits, check, None, tokens, pieces)
+    editor = Editor(name, edit, tuple(sites), interval, splits, check, None, tokens, pieces, refine)
     return _install(model, editor) if active else model
 
 
@@ -180,7 +185,8 @@ def _around_call(executor, *args, **kwargs):
             inner["patches_replace"] = in_pieces(forward, options, pieces)
             forward.run.fired.add(alone.name)
     sizes = [editor.tokens(forward) for editor in acting.values() if editor.tokens]
-    with in_chunks(forward.family.token_modules(forward.module), min(filter(None, sizes), default=None)):
+    chunks = in_chunks(forward.family.token_modules(forward.module), min(filter(None, sizes), default=None))
+    with chunks, refining(forward, [editor.refine for editor in acting.values() if editor.refine]):
         return executor(*bound.args[1:], **bound.kwargs)
 
 

@@ -12,6 +12,7 @@ from .focal_guidance import FocalGuidanceNode
 from .layer_probe import LayerProbeNode
 from .plan_edit import PlanCombineNode, PlanEditNode
 from .plan_files import PlanLoadNode, PlanSaveNode
+from .prompt_timeline import PromptTimelineApplyNode, PromptTimelineNode, TimelineSpanNode
 from .semantic_plan import PlanPreviewNode, SemanticEncoderNode, VisionTowerLoaderNode
 from .ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
 from .ssg_train import SSGAdapterTrainNode
@@ -54,4 +55,7 @@ NODES = [
     DraftEditNode,
     StartSigmasNode,
     StartStepNode,
+    PromptTimelineNode,
+    TimelineSpanNode,
+    PromptTimelineApplyNode,
 ]

@@ -32,22 +32,23 @@ def frames_at_scale(forward: Forward, x: Tensor, frames: list[int], scale: float
 def at_scale(call: Call, scale: float) -> Call:
     """The call whose video stands at `scale` times its places in time, counted from its first frame, in queries and
     keys. Frames that the model places after the video keep their distance from its end; text, references and all else
-    stay where they are. scale 1: the call itself."""
-    if scale == 1.0:
+    stay where they are, and so does what words see of their own span of a timeline. scale 1: the call itself."""
+    if scale == 1.0 or call.frames == ():
         return call
     layout, (rope, angles) = call.forward.layout, _rope(call.forward, scale)
 
-    def moved(x: Tensor, before: int, video: int) -> Tensor:
+    def moved(x: Tensor, before: int, video: int, turns: Tensor) -> Tensor:
         x, end = x.clone(), before + video
         if video:
-            turn_(x[:, before:end], angles, rope.first, rope.second)
+            turn_(x[:, before:end], turns, rope.first, rope.second)
         if rope.following:
             turn_(x[:, end : end + rope.following], angles[-1:], rope.first, rope.second)
         return x
 
     video = layout.frames * layout.height * layout.width
-    k = moved(call.k, call.keys_before, video)
+    k = moved(call.k, call.keys_before, video, angles)
     queries = call.q.shape[1] - call.before - call.after  # 0 where an editor hands on those in front or behind alone
     if queries or (rope.following and not call.before):
-        return call.replace(q=moved(call.q, call.before, queries), k=k)
+        turns = angles if call.frames is None else angles[list(call.frames)]
+        return call.replace(q=moved(call.q, call.before, queries, turns), k=k)
     return call.replace(k=k)

@@ -12,6 +12,8 @@ from ..host.families import family_of
 from ..host.forward import Forward, Run
 from ..host.pieces import Piece, Pieces
 from ..host.schedule import ALWAYS, Interval
+from ..host.timeline import TIMELINE
+from ..kernels.parts import attend_parts, window_parts
 from ..kernels.swin_renderer import (
     Anchors,
     anchor_frames,
@@ -26,7 +28,6 @@ from .blocks import parse_blocks
 from .swin_positions import at_scale, automatic_scale, frames_at_scale
 
 NAME = "Swin Renderer"
-TIMELINE = "semantic_video_timeline"  # transformer_options: first latent frame of every part of a story but the first
 
 
 @dataclass(frozen=True)
@@ -212,8 +213,11 @@ def apply(model, config: SwinRenderer):
         spans = [(0, frames)] if no_video else windows.spans(forward, call.site.block, shown)
         if len(spans) == 1 and placed is call:
             return proceed(call)
+        anchors, back = windows.anchors(frames, forward.step), windows.look_back(timeline)
         if len(spans) == 1:
             out = proceed(placed)
+        elif call.frames is not None:
+            out = part_in_windows(placed, proceed, spans, [frames_beside(span, anchors, back) for span in spans])
         else:
             out = windowed_attention(
                 placed.q,
@@ -221,11 +225,11 @@ def apply(model, config: SwinRenderer):
                 placed.v,
                 lambda q, k, v, mask: proceed(call.replace(q=q, k=k, v=v, mask=mask)),
                 spans,
-                windows.anchors(frames, forward.step),
+                anchors,
                 call.before,
                 call.after,
                 call.mask,
-                windows.look_back(timeline),
+                back,
                 windows.tokens(forward),
             )
         return out if config.strength == 1.0 else torch.lerp(proceed(call), out, config.strength)
@@ -246,6 +250,18 @@ def apply(model, config: SwinRenderer):
         pieces=windows.pieces,
         active=config.strength > 0,
     )
+
+
+def part_in_windows(call: Call, proceed, spans: list[tuple[int, int]], beside: list[list[int]]) -> torch.Tensor:
+    """Of a call that another editor (Prompt Timeline) has cut out: its frames, each in its window, which sees the
+    frames `beside` it too."""
+    layout = call.forward.layout
+    parts = window_parts(call.frames, spans, beside, layout.height * layout.width, call.keys_before, call.k.shape[1])
+
+    def attend(part, q, k, v, mask):
+        return proceed(call.replace(q=q, k=k, v=v, mask=mask, frames=part.frames))
+
+    return attend_parts(call.q, call.k, call.v, call.mask, parts, attend)
 
 
 def require_room(window: int, budget: int) -> None:

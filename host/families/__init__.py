@@ -53,6 +53,11 @@ class Family(Protocol):
     def time_rope(self, module: nn.Module, arguments: dict) -> TimeRope:
         """How a call with `arguments`, as of `layout`, turns queries and keys by their place in time."""
 
+    def text_refiner(self, module: nn.Module) -> nn.Module | None:
+        """What lets the tokens of a prompt see one another in front of the blocks, in each call of the model: called
+        with x [batch, tokens, width], timesteps [batch] and mask ([batch, tokens] or None) by these names. None where
+        each token goes its own way."""
+
     def layout(self, module: nn.Module, arguments: dict) -> Layout:
         """Token layout of a call with `arguments`, by name, its extra keyword arguments merged in."""
 

@@ -8,7 +8,8 @@ from comfy_extras.nodes_video_model import ConditioningSetAreaPercentageVideo
 from semantic_video.harness.sampling import Shot, sample
 from semantic_video.harness.toy import STRAIGHT, TOYS
 from semantic_video.host.editing import edit_attention
-from semantic_video.patches.swin_renderer import TIMELINE, SwinRenderer, apply
+from semantic_video.host.timeline import TIMELINE
+from semantic_video.patches.swin_renderer import SwinRenderer, apply
 from semantic_video.tests.host.guiders import at, basic_guider, run
 from semantic_video.tests.host.stacking import windows
 
