@@ -57,7 +57,9 @@ def path_of(folder: Path, kind: str, shard: int) -> Path:
 
 def fill(folder: Path, vae, clip, seed: int, scenes: int, videos: int, batch: int = 8) -> None:
     """Makes the shards that are missing: features of the first `scenes` scenes, latents of the first `videos`."""
-    wanted = [("latents", i) for i in range(-(-videos // SHARD))] + [("features", i) for i in range(-(-scenes // SHARD))]
+    wanted = [("latents", i) for i in range(-(-videos // SHARD))] + [
+        ("features", i) for i in range(-(-scenes // SHARD))
+    ]
     missing = [(kind, i) for kind, i in wanted if not path_of(folder, kind, i).exists()]
     for kind, i in tqdm(missing, desc="long videos", unit="shard", mininterval=5, disable=not missing):
         parts: dict[str, list[Tensor]] = {}
@@ -79,7 +81,9 @@ class LongClips:
     """The first `scenes` scenes of a filled folder. videos: how many of them have latents."""
 
     def __init__(self, folder: Path, seed: int, scenes: int, videos: int):
-        self.features = torch.cat([load_file(path_of(folder, "features", i))["features"] for i in range(-(-scenes // SHARD))])
+        self.features = torch.cat(
+            [load_file(path_of(folder, "features", i))["features"] for i in range(-(-scenes // SHARD))]
+        )
         shards = [load_file(path_of(folder, "latents", i)) for i in range(-(-videos // SHARD))]
         self.latents, self.cover = (torch.cat([s[name] for s in shards]) for name in ("latents", "cover"))
         self.scenes = [scene_number(seed, i) for i in range(len(self.features))]

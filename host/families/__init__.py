@@ -43,6 +43,10 @@ class Family(Protocol):
     def first_frames(self, latents: int) -> list[int]:
         """The first video frame of each latent frame of a video of so many, then how many video frames it has."""
 
+    def rope_axis(self, layout: Layout, options: dict) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Where the first token of the video stands on the model's RoPE axes (time, height, width), and the step to its
+        neighbours there."""
+
     def layout(self, module: nn.Module, arguments: dict) -> Layout:
         """Token layout of a call with `arguments`, by name, its extra keyword arguments merged in."""
 
