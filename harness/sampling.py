@@ -83,8 +83,8 @@ def clip_vision(**states) -> comfy.clip_vision.Output:
     return output
 
 
-def sample(model, shot: Shot, callback=None) -> Tensor:
-    """[batch, channels, frames, height, width]"""
+def sample(model, shot: Shot, callback=None, positive=None, negative=None) -> Tensor:
+    """[batch, channels, frames, height, width]. positive, negative: CONDITIONING in place of the shot's own."""
     toy = TOYS[shot.toy]
     shape = (shot.batch, toy.channels, shot.frames, shot.height, shot.width)
     mask = None
@@ -98,8 +98,8 @@ def sample(model, shot: Shot, callback=None) -> Tensor:
         shot.cfg,
         shot.sampler,
         "simple",
-        conditioning(shot, shot.words, 20),
-        conditioning(shot, shot.negative_words, 21),
+        positive or conditioning(shot, shot.words, 20),
+        negative or conditioning(shot, shot.negative_words, 21),
         torch.zeros(shape) if mask is None else seeded(*shape, seed=13),
         noise_mask=mask,
         seed=shot.seed,

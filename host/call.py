@@ -23,6 +23,8 @@ class Call:
     mask: None or additive / boolean [batch | 1, heads | 1, queries | 1, keys].
     batch: rows of the model's batch that q holds; None where that cannot be known, because another patch (KJNodes
     WanVideoNAG) calls the attention with a part of the batch, or once more with a prompt of its own.
+    frames: of a call that an editor has cut out, the frames of the grid that q holds, in order, while k and v hold all;
+    None: q holds all.
     """
 
     q: Tensor
@@ -34,6 +36,7 @@ class Call:
     before: int
     after: int
     batch: tuple[int, ...] | None
+    frames: tuple[int, ...] | None = None
 
     def replace(self, **changes) -> "Call":
         return replace(self, **changes)

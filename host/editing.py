@@ -20,14 +20,15 @@ from .call import Call, Continue, Edit, UnknownRows
 from .families import family_of
 from .forward import RUN, Forward, Run, bind, read
 from .layout import SiteKind
+from .refiner import Refine, refining
 from .schedule import ALWAYS, Interval
 
 EDITORS = "semantic_video_editors"
 OVERRIDE = "optimized_attention_override"
 
 
-Splits = Literal["nothing", "queries", "windows"]
-INNERMOST: tuple[Splits, ...] = ("windows", "queries", "nothing")
+Splits = Literal["nothing", "queries", "frames", "windows"]
+INNERMOST: tuple[Splits, ...] = ("windows", "frames", "queries", "nothing")
 Inputs = Callable[[Forward], dict]  # -> arguments of the model's call to replace, by name
 
 
@@ -35,9 +36,11 @@ Inputs = Callable[[Forward], dict]  # -> arguments of the model's call to replac
 class Editor:
     """name: one per technique; applied twice and active twice, the later application acts.
 
-    splits: what it hands on, apart from whole calls: those whose only queries lie outside the video ("queries"), or any
-    part ("windows"). It runs the nearer to the backend, inside all editors that need more of a call.
-    check: called with the Run before the first step; raises ValueError for what cannot work.
+    splits: what it hands on, apart from whole calls: those whose only queries lie outside the video ("queries"), those
+    of some of its frames besides, which `Call.frames` names ("frames"), or any part ("windows"). It runs the nearer to
+    the backend, inside all editors that need more of a call.
+    check: called with the Run before the first step; raises ValueError for what cannot work. refine: what it makes of
+    the prompt's tokens where the model refines them, see `refining`.
     inputs: instead of `edit`, with no sites.
     """
 
@@ -48,6 +51,7 @@ class Editor:
     splits: Splits = "nothing"
     check: Callable[[Run], None] | None = None
     inputs: Inputs | None = None
+    refine: Refine | None = None
 
 
 def edit_attention(
@@ -59,6 +63,7 @@ def edit_attention(
     interval: Interval = ALWAYS,
     splits: Splits = "nothing",
     check: Callable[[Run], None] | None = None,
+    refine: Refine | None = None,
     active: bool = True,
 ):
     """A clone of MODEL whose attention at `sites` goes through `edit` during `interval`; `model` itself if not
@@ -67,7 +72,8 @@ def edit_attention(
     Raises ValueError for a model of no known family.
     """
     family_of(model)
-    return _install(model, Editor(name, edit, tuple(sites), interval, splits, check)) if active else model
+    editor = Editor(name, edit, tuple(sites), interval, splits, check, refine=refine)
+    return _install(model, editor) if active else model
 
 
 def edit_inputs(
@@ -167,7 +173,8 @@ def _around_call(executor, *args, **kwargs):
         (e for e in acting.values() if e.sites), key=lambda editor: INNERMOST.index(editor.splits)
     ):  # innermost first
         inner[OVERRIDE] = _override(forward, editors, options.get(OVERRIDE))
-    return executor(*bound.args[1:], **bound.kwargs)
+    with refining(forward, [editor.refine for editor in acting.values() if editor.refine]):
+        return executor(*bound.args[1:], **bound.kwargs)
 
 
 def _override(forward: Forward, editors: list[Editor], previous: Callable | None) -> Callable:

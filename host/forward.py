@@ -20,6 +20,7 @@ from torch import nn
 from .families import FAMILIES, Family, host_class
 from .layout import Crop, Layout, Site
 from .schedule import ALWAYS, EPSILON, Interval
+from .timeline import SPANS
 
 RUN = "semantic_video_run"
 
@@ -33,7 +34,8 @@ class Run:
     host to make its inputs of. names: which of the guider's conditionings ("positive", "negative", "middle", ...) a
     uuid belongs to; areas: the part of the latent it is restricted to, lengths and then offsets of (frames, height,
     width). size: (frames, height, width) of the whole latent. patchers: the MODELs that run, one a device.
-    texts: the raw text features of all conditionings but the negative ones.
+    texts: the raw text features of all conditionings but the negative ones. timelines: the spans of text of those
+    conditionings that have such.
     A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
     """
 
@@ -47,6 +49,7 @@ class Run:
     areas: dict[UUID, list[int]] = field(default_factory=dict)
     patchers: list = field(default_factory=list)
     texts: list[torch.Tensor] = field(default_factory=list)
+    timelines: dict[UUID, tuple] = field(default_factory=dict)
     fired: set[str] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
 
@@ -75,6 +78,8 @@ class Run:
         names = {entry.get("uuid"): name for name, entries in guider.conds.items() for entry in entries or ()}
         heard = [entries or () for name, entries in guider.conds.items() if "negative" not in name]
         texts = [entry["cross_attn"] for entries in heard for entry in entries if "cross_attn" in entry]
+        every = [entry for entries in guider.conds.values() for entry in entries or ()]
+        timelines = {entry["uuid"]: entry[SPANS] for entry in every if SPANS in entry}
         return cls(
             model_sampling=guider.model_patcher.get_model_object("model_sampling"),
             sigmas=sigmas.tolist(),
@@ -84,6 +89,7 @@ class Run:
             names=names,
             size=tuple(noise.shape[2:]),
             texts=texts,
+            timelines=timelines,
         )
 
     def prepared(self, guider) -> None:
@@ -91,13 +97,21 @@ class Run:
         others, under the uuid of the original: each such copy gets a uuid of its own, so that a uuid has one name."""
         main = guider.model_patcher
         self.patchers = [main, *main.get_additional_models_with_key("multigpu")]
-        for name, entries in guider.conds.items():
-            for entry in entries or ():
-                if self.names.get(entry.get("uuid")) != name:
-                    entry["uuid"] = uuid4()
-                    self.names[entry["uuid"]] = name
-                if "area" in entry:
-                    self.areas[entry["uuid"]] = comfy.samplers.add_area_dims(list(entry["area"]), 3)
+        each = [(name, entry) for name, entries in guider.conds.items() for entry in entries or ()]
+        copies = [(name, entry) for name, entry in each if self.names.get(entry.get("uuid")) != name]
+        spans = {
+            id(entry["model_conds"].get("c_crossattn")): self.timelines.get(entry["uuid"])
+            for name, entry in each
+            if self.names.get(entry["uuid"]) == name
+        }
+        for name, entry in copies:  # the text is that of the conditioning beside it, not that of the original
+            entry["uuid"] = uuid4()
+            self.names[entry["uuid"]] = name
+            if own := spans.get(id(entry["model_conds"].get("c_crossattn"))):
+                self.timelines[entry["uuid"]] = own
+        for _, entry in each:
+            if "area" in entry:
+                self.areas[entry["uuid"]] = comfy.samplers.add_area_dims(list(entry["area"]), 3)
 
 
 @dataclass(eq=False)
@@ -137,6 +151,14 @@ class Forward:
         kinds = [self._kind(uuid, chunk) for uuid, chunk in zip(uuids, chunks)]
         each = self.arguments["x"].shape[0] // len(chunks)
         return tuple(kind for kind in kinds for _ in range(each))
+
+    @cached_property
+    def timelines(self) -> tuple[tuple | None, ...]:
+        """For each batch row the spans of text of its conditioning; None where it has no timeline."""
+        chunks = self.options.get("cond_or_uncond") or [0]
+        uuids = self.options.get("uuids") or [None] * len(chunks)
+        each = self.arguments["x"].shape[0] // len(chunks)
+        return tuple(self.run.timelines.get(uuid) for uuid in uuids for _ in range(each))
 
     @cached_property
     def crops(self) -> tuple[Crop, ...]:

@@ -12,8 +12,8 @@ class Layout:
 
     before: reference tokens in front of the grid; after: in-context tokens behind it; both without text.
     text, image: keys of the text and the image cross-attention, 0 where the family has none. On joint attention image
-    counts the tokens of a CLIP or SigLIP image in front of the prompt's. patch: latent cells of a token, height and
-    width; the last row and column of tokens may be padded.
+    counts the tokens of a CLIP or SigLIP image in front of the prompt's, glyphs those of quoted words (byT5) between
+    both. patch: latent cells of a token, height and width; the last row and column of tokens may be padded.
     """
 
     frames: int
@@ -23,6 +23,7 @@ class Layout:
     after: int = 0
     text: int = 0
     image: int = 0
+    glyphs: int = 0
     patch: tuple[int, int] = (1, 1)
 
     @property

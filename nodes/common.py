@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..host.target_file import target_file
 
 GUIDANCE = "semantic video/guidance"
+LONG_VIDEO = "semantic video/long video"
 SPATIAL_PROMPT = "semantic video/spatial prompt"
 MODEL_PATCHES = "model_patches"  # ComfyUI's folder of adapters and experts
 DTYPES = {"default": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}

@@ -47,6 +47,11 @@ class Family(Protocol):
         """Where the first token of the video stands on the model's RoPE axes (time, height, width), and the step to its
         neighbours there."""
 
+    def text_refiner(self, module: nn.Module) -> nn.Module | None:
+        """What lets the tokens of a prompt see one another in front of the blocks, in each call of the model: called
+        with x [batch, tokens, width], timesteps [batch] and mask ([batch, tokens] or None) by these names. None where
+        each token goes its own way."""
+
     def layout(self, module: nn.Module, arguments: dict) -> Layout:
         """Token layout of a call with `arguments`, by name, its extra keyword arguments merged in."""
 

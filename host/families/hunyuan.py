@@ -47,13 +47,19 @@ def trained_frames(module: nn.Module) -> int:
     return 33
 
 
+def text_refiner(module: nn.Module) -> nn.Module:
+    return module.txt_in
+
+
 def layout(module: nn.Module, arguments: dict) -> Layout:
     grid = patch_tokens(arguments["x"].shape, module.patch_size)
     reference = arguments.get("ref_latent")
     before = prod(patch_tokens(reference.shape, module.patch_size)) if reference is not None else 0
     clip = arguments.get("clip_fea")
     image = clip.shape[-2] if clip is not None and module.vision_in is not None else 0
-    return Layout(*grid, before=before, image=image, patch=tuple(module.patch_size[1:]))
+    quoted = arguments.get("txt_byt5")
+    glyphs = quoted.shape[1] if quoted is not None and module.byt5_in is not None else 0
+    return Layout(*grid, before=before, image=image, glyphs=glyphs, patch=tuple(module.patch_size[1:]))
 
 
 def site(

@@ -53,6 +53,10 @@ def first_frames(latents: int) -> list[int]:
     return [0, *range(1, 4 * latents - 2, 4)]
 
 
+def text_refiner(module: nn.Module) -> None:
+    return None
+
+
 def patch_tokens(shape, patch) -> tuple[int, ...]:
     return tuple(ceil(n / p) for n, p in zip(shape[-len(patch) :], patch))
 
