@@ -163,3 +163,21 @@ def resize(plan: SemanticPlan, rows: int, columns: int) -> SemanticPlan:
     if (rows, columns) == tuple(plan.tokens.shape[1:3]):
         return plan
     return replace(plan, tokens=resampled(resampled(plan.tokens, rows, 1), columns, 2).contiguous())
+
+
+def sampled_frames(count: int, fps: float, plan_fps: float, each: int = 1) -> list[int]:
+    """Numbers of the video frames that token frames are made of, `each` for every one, evenly inside its span.
+
+    count: frames of the video, at `fps`. plan_fps: token frames a second. Raises ValueError for rates that are not
+    above 0, and a plan that would need more frames a second than the video has.
+    """
+    if not (math.isfinite(fps) and fps > 0):
+        raise ValueError(f"fps {fps:g}: must be above 0. Give the video's frames a second.")
+    if not (math.isfinite(plan_fps) and 0 < plan_fps * each <= fps * (1 + SAME_FPS)):
+        raise ValueError(
+            f"plan_fps {plan_fps:g}: must be above 0 and at most {fps / each:g}: the video has {fps:g} frames a "
+            f"second, of which each token frame looks at {each}. Lower it."
+        )
+    time = max(whole(count / fps * plan_fps), 1)
+    middles = [(i + (j + 0.5) / each) / plan_fps for i in range(time) for j in range(each)]
+    return [min(int(second * fps), count - 1) for second in middles]

@@ -19,6 +19,7 @@ from semantic_video.kernels.semantic_plan import (
     resampled,
     resize,
     retime,
+    sampled_frames,
 )
 
 
@@ -157,3 +158,27 @@ def test_resize_in_space():
         expected = p.tokens[:, :, low] + (place - low) * (p.tokens[:, :, low + 1] - p.tokens[:, :, low])
         torch.testing.assert_close(doubled[:, :, j], expected)
     torch.testing.assert_close(resize(p, 1, 2).tokens[:, 0, 1], p.tokens[:, :, 2:].mean((1, 2)))
+
+
+def test_frames_are_taken_from_the_middle_of_their_share():
+    assert sampled_frames(16, 8.0, 2.0) == [2, 6, 10, 14]
+    assert sampled_frames(16, 8.0, 2.0, each=2) == [1, 3, 5, 7, 9, 11, 13, 15]
+    assert sampled_frames(4, 8.0, 8.0) == [0, 1, 2, 3]
+    assert sampled_frames(1, 24.0, 1.0, each=2) == [0, 0], "a short video is one token frame"
+    assert sampled_frames(93, 16.0, 1.5) == [int((i + 0.5) / 1.5 * 16) for i in range(9)]
+    assert sampled_frames(93, 16.0, 4.0)[-1] == 90
+
+
+@pytest.mark.parametrize(
+    ("fps", "plan_fps", "each", "message"),
+    [
+        (0.0, 1.0, 1, "fps 0: must be above 0"),
+        (math.nan, 1.0, 1, "fps nan: must be above 0"),
+        (16.0, 0.0, 1, "plan_fps 0: must be above 0 and at most 16"),
+        (16.0, 9.0, 2, "plan_fps 9: must be above 0 and at most 8: the video has 16 .* looks at 2. Lower it"),
+        (16.0, math.inf, 1, "plan_fps inf: must be above 0 and at most 16"),
+    ],
+)
+def test_rates_that_cannot_be(fps, plan_fps, each, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        sampled_frames(93, fps, plan_fps, each)
