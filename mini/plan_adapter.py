@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..host.clip_loading import load_clip
 from ..host.frozen_model import model_conds
-from ..host.weights import save_weights, weights_digest
+from ..host.vision import tower_of
+from ..host.weights import save_weights
 from ..kernels.compressor import Compressor, CompressorSpec
 from ..kernels.compressor import initialise as initialise_compressor
 from ..kernels.plan_adapter import parameter_count
@@ -29,6 +30,7 @@ from .long_clips import LongClips
 
 DIMS, HIDDEN, DEPTH = 8, 96, 1
 RANK, TOKEN_WIDTH, SEEN = 24, 64, 5
+GRID = (4, 4)  # tokens of a plan's frame: half the patches of the mini CLIP along each axis
 WINDOW = 6  # latent frames, the mini models' own length
 MOST_VIDEOS, MOST_SCENES = 512, 2560
 
@@ -39,9 +41,16 @@ def model_in_windows(path: Path):
 
 
 def tower_name(clip_path: Path) -> str:
-    from safetensors.torch import load_file
+    with torch.inference_mode():
+        return tower_of(load_clip(clip_path)).name
 
-    return f"clip {weights_digest(load_file(clip_path))[:12]} merged {long_clips.MERGE}"
+
+def patches(merged: Tensor) -> Tensor:
+    """Features of long_clips.py as the tower gives them: [..., rows, columns, 4 * width] -> [..., 2 rows, 2 columns,
+    width]."""
+    side = long_clips.MERGE
+    each = merged.unflatten(-1, (side, side, -1)).transpose(-4, -3)  # rows, 2, columns, 2, width
+    return each.flatten(-5, -4).flatten(-3, -2)
 
 
 def data_of(plan: Plan, out: Path) -> LongClips:
@@ -68,7 +77,8 @@ def draw_mini(model, text_clip, data: LongClips, count: int) -> Draw:
         x0 = data.latents[picks].float()
         texts = mini_clip.encode_text(text_clip, [*(caption(data.scenes[i], rng, UNSAID) for i in picks), ""])
         each = [model_conds(model, x0[:1], text[None]) for text in texts]
-        return Batch(x0, each[:-1], each[-1:] * count, data.features[picks].float(), data.cover[picks].float())
+        features = patches(data.features[picks].float())
+        return Batch(x0, each[:-1], each[-1:] * count, features, data.cover[picks].float())
 
     return draw
 
@@ -86,10 +96,11 @@ def run(plan: Plan, out: Path, describe) -> dict[str, float]:
     last losses."""
     data = data_of(plan, out)
     model = model_in_windows(out / "mini_t2v.safetensors")
-    tower = CompressorSpec(data.features.shape[-1], tower_name(out / "mini_clip.safetensors"), DIMS, HIDDEN, DEPTH)
+    features = patches(data.features[::8].float())
+    tower = CompressorSpec(features.shape[-1], tower_name(out / "mini_clip.safetensors"), DIMS, HIDDEN, DEPTH)
     compressor = Compressor(tower)
     initialise_compressor(compressor, plan.seed)
-    compressor.normalise(data.features[::8].float())
+    compressor.normalise(features)
     spec = spec_for(model, DIMS, tower.encoder, None, RANK, TOKEN_WIDTH, SEEN)
     scores: dict[str, float] = {}
 
@@ -102,5 +113,7 @@ def run(plan: Plan, out: Path, describe) -> dict[str, float]:
 
     text_clip = mini_clip.load(out / "mini_clip.safetensors")
     draw = draw_mini(model, text_clip, data, plan.batch)
-    train_plan_adapter(model, spec, compressor, draw, plan, export, Settings(checkpointing=False, dtype=None))
+    train_plan_adapter(
+        model, spec, compressor, draw, plan, export, Settings(grid=GRID, checkpointing=False, dtype=None)
+    )
     return scores

@@ -8,13 +8,10 @@ from .clip_mask import CLIPSpatialMaskNode
 from .dymos import DyMoSNode
 from .focal_guidance import FocalGuidanceNode
 from .layer_probe import LayerProbeNode
-<<<<<<< HEAD
-from .prompt_timeline import PromptTimelineApplyNode, PromptTimelineNode, TimelineSpanNode
-=======
 from .plan_edit import PlanCombineNode, PlanEditNode
 from .plan_files import PlanLoadNode, PlanSaveNode
+from .prompt_timeline import PromptTimelineApplyNode, PromptTimelineNode, TimelineSpanNode
 from .semantic_plan import PlanPreviewNode, SemanticEncoderNode, VisionTowerLoaderNode
->>>>>>> semantic
 from .ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
 from .ssg_train import SSGAdapterTrainNode
 from .swin_renderer import SwinRendererNode
@@ -43,11 +40,9 @@ NODES = [
     LayerProbeNode,
     AttentionMapsNode,
     FocalGuidanceNode,
-<<<<<<< HEAD
     PromptTimelineNode,
     TimelineSpanNode,
     PromptTimelineApplyNode,
-=======
     VisionTowerLoaderNode,
     SemanticEncoderNode,
     PlanPreviewNode,
@@ -55,5 +50,4 @@ NODES = [
     PlanCombineNode,
     PlanSaveNode,
     PlanLoadNode,
->>>>>>> semantic
 ]

@@ -53,9 +53,11 @@ Draw = Callable[[Random], Batch]
 
 @dataclass(frozen=True)
 class Settings:
-    """beta: weight of the KL term; tau: most noise on a plan; checkpointing: blocks run twice, which saves most of the
-    memory; offload: the model's weights stay in main memory; dtype: of autocast, or None."""
+    """grid: rows and columns to which plans are made smaller, by means, None as they are; beta: weight of the KL term;
+    tau: most noise on a plan; checkpointing: blocks run twice, which saves most of the memory; offload: the model's
+    weights stay in main memory; dtype: of autocast, or None."""
 
+    grid: tuple[int, int] | None = None
     beta: float = BETA
     tau: float = TAU
     checkpointing: bool = True
@@ -122,6 +124,8 @@ def losses(
         mean, logvar = compressor(batch.features)
         plans = sample(mean, logvar, torch.randn(mean.shape, generator=noise).to(mean))
         nats = kl(mean, logvar).mean()
+    if settings.grid:
+        plans = pooled(plans, settings.grid)
     levels = torch.rand(len(plans), generator=noise).to(plans)
     plans = noisy_plan(plans, levels, torch.randn(plans.shape, generator=noise).to(plans), settings.tau)
     conds = batch.conds
@@ -132,6 +136,13 @@ def losses(
     if nats is None:
         return found
     return found | {"loss": found["loss"] + settings.beta * nats, "flow": found["loss"].detach(), "kl": nats.detach()}
+
+
+def pooled(plans: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Plans [n, time, rows, columns, dims] with means over as many rows and columns as `grid` has, as Edit Plan makes
+    them smaller."""
+    small = nn.functional.adaptive_avg_pool2d(plans.flatten(0, 1).movedim(-1, 1), grid)
+    return small.movedim(1, -1).unflatten(0, plans.shape[:2])
 
 
 def left_out(batch: Batch, plans: Tensor, rng: Random) -> tuple[list[dict], Tensor]:
