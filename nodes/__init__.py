@@ -8,8 +8,10 @@ from .clip_mask import CLIPSpatialMaskNode
 from .dymos import DyMoSNode
 from .focal_guidance import FocalGuidanceNode
 from .layer_probe import LayerProbeNode
+from .plan_adapter import PlanAdapterApplyNode, PlanAdapterLoaderNode
 from .plan_edit import PlanCombineNode, PlanEditNode
 from .plan_files import PlanLoadNode, PlanSaveNode
+from .planner import PlannerLoadNode, PlannerSampleNode
 from .prompt_timeline import PromptTimelineApplyNode, PromptTimelineNode, TimelineSpanNode
 from .semantic_plan import PlanPreviewNode, SemanticEncoderNode, VisionTowerLoaderNode
 from .ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
@@ -50,4 +52,8 @@ NODES = [
     PlanCombineNode,
     PlanSaveNode,
     PlanLoadNode,
+    PlannerLoadNode,
+    PlannerSampleNode,
+    PlanAdapterLoaderNode,
+    PlanAdapterApplyNode,
 ]
