@@ -85,5 +85,7 @@ class LongClips:
             [load_file(path_of(folder, "features", i))["features"] for i in range(-(-scenes // SHARD))]
         )
         shards = [load_file(path_of(folder, "latents", i)) for i in range(-(-videos // SHARD))]
-        self.latents, self.cover = (torch.cat([s[name] for s in shards]) for name in ("latents", "cover"))
+        self.latents, self.cover = (
+            torch.cat([s[name] for s in shards]) if shards else None for name in ("latents", "cover")
+        )
         self.scenes = [scene_number(seed, i) for i in range(len(self.features))]
