@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from semantic_video.harness.toy import randomize
 from semantic_video.host.clip import DEVIATION, MEAN
 from semantic_video.host.qwen_folder import load_qwen_tower
-from semantic_video.host.vision import fingerprint, tower_of
+from semantic_video.host.vision import fingerprint, grid_of, tower_of
 from semantic_video.tests.host.clips import frames, host_objects
 
 SIZES = {
@@ -159,6 +159,20 @@ def test_the_host_s_text_encoder_gives_the_same(tmp_path, reference):
     video = frames(4, 140, 84)
     assert torch.equal(tower.encode(video, 0), folder.encode(video, 0))
     assert tower.name == folder.name, "plans of both mix"
+
+
+def test_the_host_s_own_text_encoders_carry_the_tower():
+    """Qwen-Image's and HunyuanVideo 1.5's, of full size, without their memory."""
+    from comfy.text_encoders.hunyuan_image import HunyuanImageTEModel
+    from comfy.text_encoders.qwen_image import QwenImageTEModel
+
+    for build in (QwenImageTEModel, lambda **place: HunyuanImageTEModel(byt5=False, **place)):
+        with torch.device("meta"):
+            model = build(device="meta", dtype=torch.bfloat16)
+        (visual,) = (part for part in model.modules() if isinstance(part, Qwen2VLVisionTransformer))
+        assert visual is model.qwen25_7b.transformer.visual
+        assert (visual.patch_size, visual.spatial_merge_size, visual.patch_embed.temporal_patch_size) == (14, 2, 2)
+        assert grid_of(visual, 480, 832, 0) == (17, 30)
 
 
 def test_text_encoders_without_a_tower():

@@ -15,6 +15,9 @@ CLIP_MASK = ("tests/kernels/test_clip_mask.py",)
 GEOMETRY = ("tests/kernels/test_clip_mask_geometry.py",)
 PHRASES = ("tests/host/test_clip_mask_values.py",)
 PICTURES = ("tests/kernels/test_visual_prompt.py",)
+VISION = ("tests/host/test_vision.py",)
+PLANS = ("tests/host/test_semantic_plan.py",)
+
 MUTATIONS = [
     # ---- Swin Renderer
     (
@@ -213,5 +216,50 @@ MUTATIONS = [
         "image + strength * line *",
         "image + line *",
         PICTURES,
+    ),
+    # ---- semantic plans
+    (
+        "frames from the start of their share",
+        "kernels/semantic_plan.py",
+        "(j + 0.5) / each",
+        "j / each",
+        ("tests/kernels/test_semantic_plan.py",),
+    ),
+    (
+        "colours with the signs that the solver left",
+        "kernels/plan_colours.py",
+        "vectors[largest, torch.arange(count)].sign()",
+        "1",
+        ("tests/kernels/test_plan_colours.py",),
+    ),
+    (
+        "swap takes the other plan's beginning",
+        "kernels/plan_mixing.py",
+        "torch.lerp(head, b.tokens[:needed]",
+        "torch.lerp(head, b.tokens[-needed:]",
+        ("tests/kernels/test_plan_mixing.py",),
+    ),
+    (
+        "the pair of frames of a patch in the wrong order",
+        "host/vision.py",
+        "x.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)",
+        "x.flip(1).permute(0, 3, 6, 4, 7, 2, 1, 5, 8)",
+        VISION,
+    ),
+    ("windows of Qwen's tower everywhere", "host/qwen_folder.py", 'said["fullatt_block_indexes"]\n', "[]\n", VISION),
+    ("the class token is taken for a patch", "host/vision.py", "tokens[:, extra:]", "tokens[:, : grid * grid]", VISION),
+    (
+        "a compressor for any tower",
+        "patches/semantic_plan.py",
+        "if spec.encoder != tower.name:",
+        "if False:",
+        PLANS,
+    ),
+    (
+        "the whole video at once",
+        "patches/semantic_plan.py",
+        "range(0, len(numbers), at_once)",
+        "range(0, len(numbers), len(numbers))",
+        PLANS,
     ),
 ]
