@@ -11,6 +11,7 @@ from .layer_probe import LayerProbeNode
 from .plan_adapter import PlanAdapterApplyNode, PlanAdapterLoaderNode
 from .plan_edit import PlanCombineNode, PlanEditNode
 from .plan_files import PlanLoadNode, PlanSaveNode
+from .plan_train import PlanAdapterTrainNode
 from .planner import PlannerLoadNode, PlannerSampleNode
 from .prompt_timeline import PromptTimelineApplyNode, PromptTimelineNode, TimelineSpanNode
 from .semantic_plan import PlanPreviewNode, SemanticEncoderNode, VisionTowerLoaderNode
@@ -56,4 +57,5 @@ NODES = [
     PlannerSampleNode,
     PlanAdapterLoaderNode,
     PlanAdapterApplyNode,
+    PlanAdapterTrainNode,
 ]
