@@ -171,10 +171,9 @@ def test_the_node_trains_both_and_their_files_fit(clips, vae, toys, tmp_path, mo
     monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path / "out"))
 
     def run(steps, resume=False):
-        return PlanAdapterTrainNode.execute(
-            toys("wan-t2v"), vae, ToyCLIP(), tower(), str(clips), "mine", 48, 32, 5, 8.0, 3.2, steps, 2, 1e-2, 0, resume,
-            dims=3, rank=4, seen=2, blocks="0,2", rows=2, columns=2,
-        ).args  # fmt: skip
+        size, small = (48, 32, 5, 8.0, 3.2), {"dims": 3, "rank": 4, "seen": 2, "blocks": "0,2", "rows": 2, "columns": 2}
+        parts = (toys("wan-t2v"), vae, ToyCLIP(), tower(), str(clips), "mine", *size)
+        return PlanAdapterTrainNode.execute(*parts, steps, 2, 1e-2, 0, resume, **small).args
 
     adapter, picture = run(3)
     _, encoder = load_compressor(tmp_path / "patches" / "mine_compressor.safetensors")

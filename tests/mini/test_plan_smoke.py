@@ -81,6 +81,28 @@ def test_resuming_goes_on_where_it_stopped(trained):
     assert json.loads(facts_of(trained[0] / "mini_planner.safetensors")["training"])["steps"] == 32
 
 
+def test_the_semantic_encoder_makes_the_plans_that_were_trained_on(trained):
+    from semantic_video.host.clip_loading import load_clip
+    from semantic_video.host.vision import tower_of
+    from semantic_video.kernels.semantic_plan import resize
+    from semantic_video.mini.long_clips import FRAMES
+    from semantic_video.mini.plan_scores import plans_from_truth
+    from semantic_video.miniworld.render import render
+    from semantic_video.miniworld.scene import sample_scenes
+    from semantic_video.patches.semantic_plan import encode_video
+
+    scenes = sample_scenes(1, 3, "train", (1,))
+    with torch.inference_mode():
+        tower, compressor = (
+            tower_of(load_clip(trained[0] / "mini_clip.safetensors")),
+            load_compressor(trained[0] / "mini_compressor.safetensors"),
+        )
+        plan = encode_video(tower, render(scenes, FRAMES).frames[0], 16.0, 12 * 16 / FRAMES, 0, compressor)
+        expected = plans_from_truth(trained[0], scenes)[0]
+    assert load_plan_adapter(trained[0] / "mini_plan_adapter.safetensors").model.spec.encoder == plan.encoder
+    torch.testing.assert_close(resize(plan, 4, 4).tokens, expected, rtol=1e-2, atol=2e-2)
+
+
 def test_merged_patches_come_apart_again():
     features = torch.randn(3, 64, 5)
     assert torch.equal(patches(merged(features, 8)), features.view(3, 8, 8, 5))
