@@ -42,8 +42,10 @@ def subjects(folder: Path) -> dict[str, Subject]:
     from safetensors.torch import load_file, save_file
 
     from ..harness.toy import diffusers_expert, write_toy_adapter, write_toy_expert
+    from ..harness.toy_plans import write_toy_plan_adapter, write_toy_planner
     from ..host.clip_loading import load_clip
     from ..patches.plan_file import load_compressor, load_plan
+    from ..patches.plan_weights import load_plan_adapter, load_planner
     from ..patches.ssg_adapter_file import load_adapter
     from ..patches.video_prompt_expert import load_expert
 
@@ -78,6 +80,13 @@ def subjects(folder: Path) -> dict[str, Subject]:
         "plan": Subject(small_plan(folder / "plan.safetensors"), plan),
         "plan compressor": Subject(
             small_compressor(folder / "compressor.safetensors"), lambda path: load_compressor(path)[0].model
+        ),
+        "plan adapter": Subject(
+            write_toy_plan_adapter(folder / "plan_adapter.safetensors").read_bytes(),
+            lambda path: load_plan_adapter(path).model,
+        ),
+        "planner": Subject(
+            write_toy_planner(folder / "planner.safetensors").read_bytes(), lambda path: load_planner(path).model
         ),
         "CLIP, open_clip": Subject(written(open_clip, vocabulary | {"open_clip": json.dumps(CLIP)}), towers),
         "CLIP, Hugging Face": Subject(written(hugging_face, vocabulary), towers, json.dumps(HUGGING_FACE)),

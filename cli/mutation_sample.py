@@ -15,6 +15,7 @@ OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py
     "blocks": ["swin_renderer", "swin_renderer_refusals", "layer_probe"],
     "focal_cache": ["focal_guidance", "focal_guidance_stacking"],
     "focal_guidance": ["focal_cache"],
+    "plan_weights": ["planner", "plan_adapter"],
     "per_frame": ["ssg_adapter_places", "ssg_adapter_refusals"],
     "timeline_text": ["prompt_timeline", "prompt_timeline_joint", "prompt_timeline_rows"],
     "prompt_words": ["focal_guidance", "focal_guidance_refusals", "attention_maps"],

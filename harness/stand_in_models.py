@@ -52,6 +52,10 @@ def on_toys(api: dict, **changes) -> dict:
                 inputs["expert_name"] = "toy_expert.safetensors"
             case "SemVidSSGAdapterLoader":
                 inputs["adapter_name"] = "toy_adapter.safetensors"
+            case "SemVidPlannerLoad":
+                inputs["planner_name"] = "toy_planner.safetensors"
+            case "SemVidPlanAdapterLoader":
+                inputs["adapter_name"] = "toy_plan_adapter.safetensors"
             case "SemVidCLIPLoader":
                 inputs["clip_name"] = "mini_clip.safetensors"
             case "SemVidCLIPSpatialMask":
@@ -68,6 +72,7 @@ def on_toys(api: dict, **changes) -> dict:
 def write_toys(models: Path) -> None:
     """The toys of all shipped workflows, into a ComfyUI models folder. Import after ComfyUI is on sys.path."""
     from .toy import write_toy, write_toy_adapter, write_toy_expert, write_toy_lora, write_toy_vae
+    from .toy_plans import write_toy_plan_adapter, write_toy_planner
 
     for toy in set(MODELS.values()):
         write_toy(toy, models / "diffusion_models" / f"{toy}.safetensors")
@@ -75,3 +80,5 @@ def write_toys(models: Path) -> None:
     write_toy_lora(models / "loras" / "toy_lora.safetensors")
     write_toy_expert(models / "model_patches" / "toy_expert.safetensors")
     write_toy_adapter(models / "model_patches" / "toy_adapter.safetensors")
+    write_toy_plan_adapter(models / "model_patches" / "toy_plan_adapter.safetensors")
+    write_toy_planner(models / "model_patches" / "toy_planner.safetensors")

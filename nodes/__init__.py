@@ -10,8 +10,11 @@ from .drift import DriftNode
 from .dymos import DyMoSNode
 from .focal_guidance import FocalGuidanceNode
 from .layer_probe import LayerProbeNode
+from .plan_adapter import PlanAdapterApplyNode, PlanAdapterLoaderNode
 from .plan_edit import PlanCombineNode, PlanEditNode
 from .plan_files import PlanLoadNode, PlanSaveNode
+from .plan_train import PlanAdapterTrainNode
+from .planner import PlannerLoadNode, PlannerSampleNode
 from .prompt_timeline import PromptTimelineApplyNode, PromptTimelineNode, TimelineSpanNode
 from .semantic_plan import PlanPreviewNode, SemanticEncoderNode, VisionTowerLoaderNode
 from .ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
@@ -43,6 +46,9 @@ NODES = [
     LayerProbeNode,
     AttentionMapsNode,
     FocalGuidanceNode,
+    PromptTimelineNode,
+    TimelineSpanNode,
+    PromptTimelineApplyNode,
     VisionTowerLoaderNode,
     SemanticEncoderNode,
     PlanPreviewNode,
@@ -58,4 +64,9 @@ NODES = [
     PromptTimelineNode,
     TimelineSpanNode,
     PromptTimelineApplyNode,
+    PlannerLoadNode,
+    PlannerSampleNode,
+    PlanAdapterLoaderNode,
+    PlanAdapterApplyNode,
+    PlanAdapterTrainNode,
 ]

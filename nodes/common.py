@@ -19,6 +19,8 @@ Clip = io.Custom("SEMVID_CLIP")
 Adapter = io.Custom("SEMVID_SSG_ADAPTER")
 Expert = io.Custom("SEMVID_VAP_EXPERT")
 Plan = io.Custom("SEMVID_PLAN")
+PlanAdapter = io.Custom("SEMVID_PLAN_ADAPTER")
+Planner = io.Custom("SEMVID_PLANNER")
 Tower = io.Custom("SEMVID_VISION_TOWER")
 
 

@@ -53,6 +53,10 @@ class Family(Protocol):
     def time_rope(self, module: nn.Module, arguments: dict) -> TimeRope:
         """How a call with `arguments`, as of `layout`, turns queries and keys by their place in time."""
 
+    def rope_axis(self, layout: Layout, options: dict) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Where the first token of the video stands on the model's RoPE axes (time, height, width), and the step to its
+        neighbours there."""
+
     def text_refiner(self, module: nn.Module) -> nn.Module | None:
         """What lets the tokens of a prompt see one another in front of the blocks, in each call of the model: called
         with x [batch, tokens, width], timesteps [batch] and mask ([batch, tokens] or None) by these names. None where

@@ -85,3 +85,9 @@ def site(
     stream = options["block_type"]
     block = options["block_index"] + (len(module.double_blocks) if stream == "single" else 0)
     return Site("joint", block, blocks(module), stream)
+
+
+def rope_axis(layout: Layout, options: dict) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """The video begins at 0 on every axis, in steps of 1, whatever stands in front of it; the host has no
+    rope_options here."""
+    return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

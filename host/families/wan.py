@@ -137,3 +137,13 @@ def site(
         again = kind == "self" and previous.kind != "self" and hasattr(module, "vace_blocks")
         stream = "side" if again else previous.stream
     return Site(kind, block, blocks(module), stream)
+
+
+def rope_axis(layout: Layout, options: dict) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Where the first token of the video stands on the model's RoPE axes (time, height, width), and how far its
+    neighbours are apart there. A reference in front of the video is one frame."""
+    rope = options.get("rope_options") or {}
+    step = tuple(float(rope.get(f"scale_{axis}", 1.0)) for axis in "tyx")
+    shift = tuple(float(rope.get(f"shift_{axis}", 0.0)) for axis in "tyx")
+    references = layout.before // (layout.height * layout.width)
+    return (shift[0] + step[0] * references, *shift[1:]), step

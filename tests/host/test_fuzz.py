@@ -17,6 +17,8 @@ LOADERS = (
     "CLIP, Hugging Face",
     "plan",
     "plan compressor",
+    "plan adapter",
+    "planner",
 )
 
 
