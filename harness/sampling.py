@@ -3,11 +3,14 @@
 from dataclasses import dataclass, replace
 
 import comfy.clip_vision
+import comfy.nested_tensor
 import comfy.sample
+import comfy.utils
 import torch
 from torch import Tensor
 
-from .toy import TEXT_DIM, TOYS
+from ..host.families import minimax
+from .toy import EVERY
 
 
 def seeded(*shape: int, seed: int = 0) -> Tensor:
@@ -33,7 +36,7 @@ class Shot:
     last_step: int | None = None
 
     def __post_init__(self):
-        if "ref_latent" in TOYS[self.toy].conds and self.words == self.negative_words:
+        if "ref_latent" in EVERY[self.toy].conds and self.words == self.negative_words:
             # the host fails on a batch of two with ref_latent
             object.__setattr__(self, "negative_words", self.words + 2)
 
@@ -43,7 +46,7 @@ class Shot:
 
 def conditioning(shot: Shot, words: int, seed: int) -> list:
     """CONDITIONING with whatever the toy's nodes would attach."""
-    toy = TOYS[shot.toy]
+    toy = EVERY[shot.toy]
     video = (1, toy.channels, shot.frames, shot.height, shot.width)
     extra = {"pooled_output": seeded(1, 768, seed=seed)}
     attach = {
@@ -70,10 +73,17 @@ def conditioning(shot: Shot, words: int, seed: int) -> list:
         "guiding_frame": lambda: {"guiding_frame_index": 0},
         "ref_latent": lambda: {"ref_latent": seeded(1, toy.channels, 1, shot.height, shot.width, seed=12)},
         "first_frame": dict,
+        "token_tags": lambda: {"minimax_token_tags": torch.ones(1, words, dtype=torch.long)},
     }
     for name in toy.conds:
         extra |= attach[name]()
-    return [[seeded(1, words, TEXT_DIM, seed=seed), extra]]
+    return [[seeded(1, words, toy.text, seed=seed), extra]]
+
+
+def sound_shape(shot: Shot) -> tuple[int, ...]:
+    """Of the latent of the sound that goes with the video: MiniMax H3 has 40 frames of it for 24 of the video."""
+    toy = EVERY[shot.toy]
+    return (shot.batch, *toy.sound, round(minimax.first_frames(shot.frames)[-1] * 40 / 24))
 
 
 def clip_vision(**states) -> comfy.clip_vision.Output:
@@ -84,23 +94,28 @@ def clip_vision(**states) -> comfy.clip_vision.Output:
 
 
 def sample(model, shot: Shot, callback=None) -> Tensor:
-    """[batch, channels, frames, height, width]"""
-    toy = TOYS[shot.toy]
+    """[batch, channels, frames, height, width]; of a model that makes sound along both latents, [batch, 1, numbers]."""
+    toy = EVERY[shot.toy]
     shape = (shot.batch, toy.channels, shot.frames, shot.height, shot.width)
     mask = None
     if "first_frame" in toy.conds:  # per-frame timesteps
         mask = torch.ones(1, 1, *shape[2:])
         mask[:, :, 0] = 0
-    return comfy.sample.sample(
+    noise, latent = seeded(*shape, seed=shot.seed), torch.zeros(shape) if mask is None else seeded(*shape, seed=13)
+    if toy.sound:
+        sound = sound_shape(shot)
+        noise = comfy.nested_tensor.NestedTensor((noise, seeded(*sound, seed=shot.seed + 100)))
+        latent = comfy.nested_tensor.NestedTensor((latent, torch.zeros(sound)))
+    out = comfy.sample.sample(
         model,
-        seeded(*shape, seed=shot.seed),
+        noise,
         shot.steps,
         shot.cfg,
         shot.sampler,
         "simple",
         conditioning(shot, shot.words, 20),
         conditioning(shot, shot.negative_words, 21),
-        torch.zeros(shape) if mask is None else seeded(*shape, seed=13),
+        latent,
         noise_mask=mask,
         seed=shot.seed,
         callback=callback,
@@ -108,3 +123,4 @@ def sample(model, shot: Shot, callback=None) -> Tensor:
         start_step=shot.start_step,
         last_step=shot.last_step,
     )
+    return comfy.utils.pack_latents(out.unbind())[0] if toy.sound else out

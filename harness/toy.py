@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from ..kernels.ssg_adapter import SSGAdapter
 from ..kernels.ssg_spec import Spec
+from .newer_toys import TEXT_DIM, newer_toys
 
-TEXT_DIM = 32
 WAN = dict(dim=48, ffn_dim=96, num_heads=2, num_layers=4, text_dim=TEXT_DIM, freq_dim=256, in_dim=16, out_dim=16)
 HUNYUAN = dict(
     in_channels=16,
@@ -42,12 +42,15 @@ HUNYUAN = dict(
 
 @dataclass(frozen=True)
 class Toy:
-    """channels: of the latent; conds: extra conditioning its runs carry (see sampling.py)."""
+    """channels: of the latent; conds: extra conditioning its runs carry (see sampling.py). sound: shape of the latent
+    made along, but for its batch and length; text: width of the prompt's features."""
 
     build: type
     config: dict = field(hash=False)
     channels: int = 16
     conds: tuple[str, ...] = ()
+    sound: tuple[int, ...] = ()
+    text: int = TEXT_DIM
 
 
 TOYS = {
@@ -86,6 +89,8 @@ TOYS = {
         conds=("siglip", "byt5"),
     ),
 }
+NEWER = {name: Toy(**fields) for name, fields in newer_toys().items()}  # MiniMax H3
+EVERY = TOYS | NEWER
 STRAIGHT = ("wan-t2v", "wan-i2v-clip", "hunyuan-t2v", "hunyuan-1.5")  # one of each kind of attention
 
 
@@ -93,6 +98,9 @@ STRAIGHT = ("wan-t2v", "wan-i2v-clip", "hunyuan-t2v", "hunyuan-1.5")  # one of e
 def randomize(module: torch.nn.Module, seed: int = 0) -> None:
     """Weights under which every part of the module matters: 1 / sqrt(fan in), norms near 1."""
     generator = torch.Generator().manual_seed(seed)
+    for name, buffer in module.named_buffers():
+        if name.endswith("inv_freq"):
+            buffer.copy_(1e4 ** (-torch.arange(len(buffer)) / len(buffer)))
     for name, parameter in module.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.ndim > 1:
@@ -106,14 +114,14 @@ def randomize(module: torch.nn.Module, seed: int = 0) -> None:
 
 def write_toy(name: str, path: Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> Path:
     """Saves the toy as a diffusion model file with the metadata ComfyUI needs to read it."""
-    toy = TOYS[name]
+    toy = EVERY[name]
     module = toy.build(**toy.config, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init)
     randomize(module, seed)
     weights = {
         key: value.to(dtype if value.ndim > 1 else torch.float32).contiguous()
         for key, value in module.state_dict().items()
     }
-    transformer = {"num_heads": toy.config["num_heads"]} | ({"text_dim": TEXT_DIM} if "text_dim" in toy.config else {})
+    transformer = {name: toy.config[name] for name in ("num_heads", "text_dim") if name in toy.config}
     save_file(weights, path, {"config": json.dumps({"transformer": transformer})})
     return path
 

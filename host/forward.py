@@ -17,8 +17,8 @@ import comfy.samplers
 import torch
 from torch import nn
 
-from .families import FAMILIES, Family, host_class
-from .layout import Crop, Layout, Site
+from .families import Family, known_family
+from .layout import Crop, Layout, Site, video_of
 from .schedule import ALWAYS, EPSILON, Interval
 
 RUN = "semantic_video_run"
@@ -30,10 +30,11 @@ class Run:
 
     total_frames: latent frames of the whole video; frames: those that one model call sees (a context window, where the
     host cuts the video into such). conds: names of what conditionings carry beside their text, for the model or for the
-    host to make its inputs of. names: which of the guider's conditionings ("positive", "negative", "middle", ...) a
+    host to make its inputs of. Neither counts guide frames that the latent carries behind the video. names: which of the guider's conditionings ("positive", "negative", "middle", ...) a
     uuid belongs to; areas: the part of the latent it is restricted to, lengths and then offsets of (frames, height,
     width). size: (frames, height, width) of the whole latent. patchers: the MODELs that run, one a device.
-    texts: the raw text features of all conditionings but the negative ones.
+    texts: the raw text features of all conditionings but the negative ones. family: of the model, where it is known.
+    frame_rate: video frames a second that a conditioning names (LTX), or None.
     A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
     """
 
@@ -47,6 +48,8 @@ class Run:
     areas: dict[UUID, list[int]] = field(default_factory=dict)
     patchers: list = field(default_factory=list)
     texts: list[torch.Tensor] = field(default_factory=list)
+    family: Family | None = None
+    frame_rate: float | None = None
     fired: set[str] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
 
@@ -56,13 +59,19 @@ class Run:
             logging.log(level, "[semantic-video] %s", message)
 
     @classmethod
-    def of(cls, guider, noise: torch.Tensor, sigmas: torch.Tensor) -> "Run":
-        if noise.ndim != 5:
+    def of(cls, guider, noise: torch.Tensor, sigmas: torch.Tensor, latent_shapes=()) -> "Run":
+        """latent_shapes: of the streams that the host has packed into `noise`, the video's first."""
+        shape = tuple(noise.shape if noise.ndim == 5 or not latent_shapes else latent_shapes[0])
+        if len(shape) != 5:
             raise ValueError(
-                f"latent_image: shape {tuple(noise.shape)} is not a video latent. Connect one of shape [batch, "
-                "channels, frames, height, width]."
+                f"latent_image: shape {shape} is not a video latent. Connect one of shape [batch, channels, frames, "
+                "height, width]."
             )
-        total = frames = noise.shape[2]
+        module = guider.model_patcher.model.diffusion_model
+        family = known_family(module)
+        heard = [entries or () for name, entries in guider.conds.items() if "negative" not in name]
+        heard = [entry for entries in heard for entry in entries]
+        total = frames = family.clip_frames(shape, heard) if family else shape[2]
         windows = guider.model_options.get("context_handler")
         if windows is not None and getattr(windows, "dim", None) == 2:
             frames = min(frames, windows.context_length + int(getattr(windows, "causal_window_fix", False)))
@@ -73,8 +82,7 @@ class Run:
             for name in (*entry, *entry.get("model_conds", {}))
         }
         names = {entry.get("uuid"): name for name, entries in guider.conds.items() for entry in entries or ()}
-        heard = [entries or () for name, entries in guider.conds.items() if "negative" not in name]
-        texts = [entry["cross_attn"] for entries in heard for entry in entries if "cross_attn" in entry]
+        texts = [entry["cross_attn"] for entry in heard if "cross_attn" in entry]
         return cls(
             model_sampling=guider.model_patcher.get_model_object("model_sampling"),
             sigmas=sigmas.tolist(),
@@ -82,8 +90,10 @@ class Run:
             frames=frames,
             conds=conds,
             names=names,
-            size=tuple(noise.shape[2:]),
+            size=(total, *shape[3:]),
             texts=texts,
+            family=family,
+            frame_rate=next((float(entry["frame_rate"]) for entry in heard if "frame_rate" in entry), None),
         )
 
     def prepared(self, guider) -> None:
@@ -124,6 +134,12 @@ class Forward:
             self.state[key] = make()
         return self.state[key]
 
+    @property
+    def latent(self) -> torch.Tensor:
+        """What the model sees of the video, [batch, channels, frames, height, width], image latents and guide frames
+        included."""
+        return video_of(self.arguments)
+
     @cached_property
     def rows(self) -> tuple[int, ...]:
         """For each batch row 0 (conditional) or 1 (negative), whatever order and grouping the host chose.
@@ -135,7 +151,7 @@ class Forward:
         chunks = self.options.get("cond_or_uncond") or [0]
         uuids = self.options.get("uuids") or [None] * len(chunks)
         kinds = [self._kind(uuid, chunk) for uuid, chunk in zip(uuids, chunks)]
-        each = self.arguments["x"].shape[0] // len(chunks)
+        each = self.latent.shape[0] // len(chunks)
         return tuple(kind for kind in kinds for _ in range(each))
 
     @cached_property
@@ -143,11 +159,11 @@ class Forward:
         """For each batch row the part of the video that it shows."""
         chunks = self.options.get("cond_or_uncond") or [0]
         uuids = self.options.get("uuids") or [None] * len(chunks)
-        each = self.arguments["x"].shape[0] // len(chunks)
+        each = self.latent.shape[0] // len(chunks)
         return tuple(crop for crop in map(self._crop, uuids) for _ in range(each))
 
     def _crop(self, uuid: UUID | None) -> Crop:
-        seen = tuple(self.arguments["x"].shape[-3:])
+        seen = (self.layout.frames, *self.latent.shape[-2:])
         axes = [range(length) for length in self.run.size or seen]
         window = self.options.get("context_window")
         if window is not None and window.dim in (2, 3, 4):
@@ -201,9 +217,10 @@ class Forward:
             raise RuntimeError(f"the batch's rows show different frames of the video, {sorted(frames)}; use Call.crop.")
         return frames.pop()
 
-    def site(self, options: dict, queries: int, keys: int) -> Site | None:
-        """The attention with so many queries and keys; None where it is none that the family knows."""
-        site = self.family.site(self.module, options, self.layout, queries, keys, self.previous)
+    def site(self, options: dict, queries: int, keys: int, dim: int) -> Site | None:
+        """The attention with so many queries and keys, in heads of `dim` channels; None where it is none that the
+        family knows."""
+        site = self.family.site(self.module, options, self.layout, queries, keys, dim, self.previous)
         self.previous = site or self.previous
         return site
 
@@ -225,7 +242,7 @@ def bind(executor, args: tuple, kwargs: dict) -> inspect.BoundArguments:
 def read(executor, bound: inspect.BoundArguments) -> Forward | None:
     """None where the model is no longer one that is known: another pack has put its own in place."""
     module = executor.class_obj
-    family = next((family for family in FAMILIES if family.accepts(module, host_class(module))), None)
+    family = known_family(module)
     if family is None:
         return None
     arguments = {**bound.arguments, **bound.arguments.get("kwargs", {})}
