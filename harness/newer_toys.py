@@ -24,5 +24,9 @@ def newer_toys() -> dict[str, dict]:
         from comfy.ldm.minimax.model import MiniMaxH3Model
     except ImportError:
         return toys
-    toys["h3"] = dict(build=MiniMaxH3Model, config=MINIMAX, channels=24, conds=("token_tags",), sound=(32, 2))
+    h3 = dict(build=MiniMaxH3Model, config=MINIMAX, channels=24, sound=(32, 2))
+    toys["h3"] = h3 | {"conds": ("tags",)}
+    toys["h3-keyframes"] = h3 | {"conds": ("tags", "keyframes")}
+    toys["h3-references"] = h3 | {"conds": ("tags", "references")}
+    toys["h3-both"] = h3 | {"conds": ("tags", "keyframes", "references")}
     return toys

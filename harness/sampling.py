@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..host.families import minimax
-from .toy import EVERY
+from .toy import EVERY, Toy
 
 
 def seeded(*shape: int, seed: int = 0) -> Tensor:
@@ -48,6 +48,7 @@ def conditioning(shot: Shot, words: int, seed: int) -> list:
     """CONDITIONING with whatever the toy's nodes would attach."""
     toy = EVERY[shot.toy]
     video = (1, toy.channels, shot.frames, shot.height, shot.width)
+    even = [side + side % 2 for side in video[3:]]
     extra = {"pooled_output": seeded(1, 768, seed=seed)}
     attach = {
         "concat": lambda: {"concat_latent_image": seeded(*video, seed=3), "concat_mask": torch.ones(1, 1, *video[2:])},
@@ -73,11 +74,39 @@ def conditioning(shot: Shot, words: int, seed: int) -> list:
         "guiding_frame": lambda: {"guiding_frame_index": 0},
         "ref_latent": lambda: {"ref_latent": seeded(1, toy.channels, 1, shot.height, shot.width, seed=12)},
         "first_frame": dict,
-        "token_tags": lambda: {"minimax_token_tags": torch.ones(1, words, dtype=torch.long)},
+        "tags": lambda: {"minimax_token_tags": torch.ones(1, words, dtype=torch.long)},
+        "keyframes": lambda: {
+            "minimax_keyframes": [
+                {"resolved_frame_index": 0, "latent": seeded(*video[:2], 1, *even, seed=14)},
+                {
+                    "resolved_frame_index": 5,
+                    "latent": seeded(*video[:2], 2, *even, seed=15),
+                    "audio_latent": seeded(1, *toy.sound, 3, seed=16),
+                },
+            ]
+        },
+        "references": lambda: {"minimax_refs": [reference(toy, *sizes) for sizes in REFERENCES]},
     }
     for name in toy.conds:
         extra |= attach[name]()
     return [[seeded(1, words, toy.text, seed=seed), extra]]
+
+
+REFERENCES = [  # of MiniMax H3: latent frames, height and width of the picture or video, latent frames of sound
+    (1, 6, 4, 0),
+    (2, 4, 4, 5),
+    (0, 0, 0, 3),
+]
+
+
+def reference(toy: Toy, frames: int, height: int, width: int, sound: int) -> dict:
+    found = {"kind": "audio" if not frames else "image" if frames == 1 else "video_audio", "ref_audio_t": sound}
+    if frames:
+        found |= {"latent_t": frames, "latent_h": height, "latent_w": width}
+        found["latent"] = seeded(1, toy.channels, frames, height, width, seed=17)
+    if sound:
+        found["audio_latent"] = seeded(1, *toy.sound, sound, seed=18)
+    return found
 
 
 def sound_shape(shot: Shot) -> tuple[int, ...]:

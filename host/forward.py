@@ -17,7 +17,7 @@ import comfy.samplers
 import torch
 from torch import nn
 
-from .families import Family, known_family
+from .families import Family, known_family, wan
 from .layout import Crop, Layout, Site, video_of
 from .schedule import ALWAYS, EPSILON, Interval
 
@@ -29,12 +29,13 @@ class Run:
     """One sampling run: what is known before its first step, and which editors have come to act since.
 
     total_frames: latent frames of the whole video; frames: those that one model call sees (a context window, where the
-    host cuts the video into such). conds: names of what conditionings carry beside their text, for the model or for the
-    host to make its inputs of. Neither counts guide frames that the latent carries behind the video. names: which of the guider's conditionings ("positive", "negative", "middle", ...) a
-    uuid belongs to; areas: the part of the latent it is restricted to, lengths and then offsets of (frames, height,
-    width). size: (frames, height, width) of the whole latent. patchers: the MODELs that run, one a device.
-    texts: the raw text features of all conditionings but the negative ones. family: of the model, where it is known.
-    frame_rate: video frames a second that a conditioning names (LTX), or None.
+    host cuts the video into such); neither counts guide frames that the latent carries behind the video. conds: names
+    of what conditionings carry beside their text, for the model or for the host to make its inputs of. names: which of
+    the guider's conditionings ("positive", "negative", "middle", ...) a uuid belongs to; areas: the part of the latent
+    it is restricted to, lengths and then offsets of (frames, height, width). size: (frames, height, width) of the whole
+    video's latent. patchers: the MODELs that run, one a device. texts: the raw text features of all conditionings but
+    the negative ones. family: of the model, where it is known. frame_rate: video frames a second that a conditioning
+    names (LTX), or None.
     A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
     """
 
@@ -52,6 +53,10 @@ class Run:
     frame_rate: float | None = None
     fired: set[str] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
+
+    def first_frames(self, latents: int) -> list[int]:
+        """As of the model's family; Wan's where it is not known."""
+        return (self.family or wan).first_frames(latents)
 
     def say_once(self, message: str, level: int = logging.INFO) -> None:
         if message not in self.said:

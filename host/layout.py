@@ -16,8 +16,8 @@ class Layout:
     before: reference tokens in front of the grid; after: in-context tokens behind it; both without text.
     text, image: keys of the text and the image cross-attention, 0 where the family has none. On joint attention image
     counts the tokens of a CLIP or SigLIP image in front of the prompt's. audio: tokens of the sound that is made along;
-    in joint attention they are the last of `before`, elsewhere they have attentions of their own. patch: latent cells of a token, height and
-    width; the last row and column of tokens may be padded.
+    in joint attention they are the last of `before`, elsewhere they have attentions of their own. patch: latent cells
+    of a token, height and width; the last row and column of tokens may be padded.
     """
 
     frames: int

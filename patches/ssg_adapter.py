@@ -32,6 +32,7 @@ def apply(model, adapter, guide: Guide):
     if adapter is None:
         return into_image_branch(model, guide)
     require_compatible(model, adapter.model, guide)
+    family = family_of(model)
     blocks = adapter.model.spec.blocks
 
     def edit(call: Call, proceed) -> Tensor:
@@ -57,9 +58,9 @@ def apply(model, adapter, guide: Guide):
         return out
 
     def check(run: Run) -> None:
-        per_latent_frame("clip_vision_output", guide.features, run.total_frames)
+        per_latent_frame("clip_vision_output", guide.features, run.total_frames, family.first_frames)
         if guide.mask is not None:
-            per_latent_frame("mask", guide.mask, run.total_frames)
+            per_latent_frame("mask", guide.mask, run.total_frames, family.first_frames)
 
     if guide.strength == 0:
         return model
@@ -87,7 +88,7 @@ def prompt_and_weights(module: SSGAdapter, guide: Guide, call: Call) -> tuple[Pr
     total_frames = call.forward.run.total_frames or layout.frames
 
     def here(name: str, x: Tensor) -> Tensor:
-        x = per_latent_frame(name, x, total_frames)
+        x = per_latent_frame(name, x, total_frames, call.forward.family.first_frames)
         return x if len(x) == 1 else x[list(crop.frames)]
 
     features = here("clip_vision_output", guide.features).to(call.q)

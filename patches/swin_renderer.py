@@ -66,25 +66,30 @@ def apply(model, config: SwinRenderer):
         dense_blocks = parse_blocks(config.dense_blocks, family.blocks(module))
     except ValueError as error:
         raise ValueError(f"dense_blocks: {error}") from None
-    trained = family.trained_frames(module)
-    budget = config.anchor_budget or trained
     if config.anchors != "none":
-        require_room(config.window, budget)
+        require_room(config.window, config.anchor_budget or family.trained_frames(module))
 
-    def window(frames: int) -> int:
-        return config.window or automatic_window(trained, config.anchors, budget, frames, config.anchor_interval)
+    def span(run: Run) -> int:
+        """What a window and its anchors may have together. LTX was trained on seconds, not on frames."""
+        return config.anchor_budget or family.trained_frames(module, run.frame_rate)
 
-    def interval(frames: int) -> int:
-        return config.anchor_interval or anchor_interval(frames, window(frames), budget)
+    def window(run: Run, frames: int) -> int:
+        trained, step = family.trained_frames(module, run.frame_rate), family.WINDOW_STEP
+        return config.window or automatic_window(
+            trained, config.anchors, span(run), frames, config.anchor_interval, step
+        )
+
+    def interval(run: Run, frames: int) -> int:
+        return config.anchor_interval or anchor_interval(frames, window(run, frames), span(run))
 
     def check(run: Run) -> None:
-        width = window(run.frames)
+        width, budget = window(run, run.frames), span(run)
         if run.frames <= width:
             run.say_once(
                 f"{NAME}: the video's {run.frames} latent frames fit into one window of {width}; nothing to cut."
             )
         elif config.anchors != "none":
-            visible = width + len(anchor_frames(run.frames, config.anchors, interval(run.frames)))
+            visible = width + len(anchor_frames(run.frames, config.anchors, interval(run, run.frames)))
             if visible > budget:
                 raise ValueError(
                     f"anchor_interval {config.anchor_interval}: a window of {width} and its anchors span {visible} "
@@ -93,15 +98,15 @@ def apply(model, config: SwinRenderer):
                 )
 
     def edit(call: Call, proceed) -> torch.Tensor:
-        frames = call.forward.layout.frames
-        width = window(frames)
+        frames, run = call.forward.layout.frames, call.forward.run
+        width = window(run, frames)
         no_video = call.q.shape[1] == call.before + call.after  # those queries see everything
         if frames <= width or call.site.block in dense_blocks or no_video:
             return proceed(call)
         spans = window_spans(frames, width, shifted=config.shift and call.site.block % 2 == 1)
         anchors = ()
         if config.anchors != "none":
-            anchors = anchor_frames(frames, config.anchors, interval(frames), call.forward.step)
+            anchors = anchor_frames(frames, config.anchors, interval(run, frames), call.forward.step)
         windows = windowed_attention(
             call.q,
             call.k,
