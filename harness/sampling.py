@@ -9,7 +9,7 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ..host.families import minimax
+from ..host.families import ltx, minimax
 from .toy import EVERY, Toy
 
 
@@ -85,6 +85,10 @@ def conditioning(shot: Shot, words: int, seed: int) -> list:
                 },
             ]
         },
+        "padding": lambda: {"attention_mask": torch.tensor([[1] * (words - 2) + [0] * 2])},
+        "unprocessed": lambda: {"unprocessed_ltxav_embeds": True},
+        "guides": dict,
+        "thinned": dict,
         "references": lambda: {"minimax_refs": [reference(toy, *sizes) for sizes in REFERENCES]},
     }
     for name in toy.conds:
@@ -109,10 +113,30 @@ def reference(toy: Toy, frames: int, height: int, width: int, sound: int) -> dic
     return found
 
 
+def with_guides(shot: Shot, conds: list, latent: Tensor, mask: Tensor) -> tuple[list, Tensor, Tensor]:
+    """As LTXVAddGuide, without an autoencoder: a picture and two latent frames that weigh half ("guides"), or one
+    latent frame on a grid half as fine ("thinned")."""
+    from comfy_extras.nodes_lt import LTXVAddGuide, _append_guide_attention_entry
+
+    thin = None
+    if "thinned" in EVERY[shot.toy].conds:
+        thin = -torch.ones(1, 1, 1, shot.height, shot.width)
+        thin[..., ::2, ::2] = 1
+    for frame, count, strength in ((0, 1, 1.0), (16, 2, 0.5))[: 2 if thin is None else 1]:
+        guide = seeded(*latent.shape[:2], count, shot.height, shot.width, seed=19 + frame)
+        guided = (frame, latent, mask, guide, strength, (8, 32, 32), thin, 128, 1 if thin is None else 2)
+        *conds, latent, mask = LTXVAddGuide.append_keyframe(*conds, *guided)
+        tokens, shape = guide[0, 0].numel(), list(guide.shape[2:])
+        conds = list(_append_guide_attention_entry(*conds, tokens, shape, strength=strength))
+    return conds, latent, mask
+
+
 def sound_shape(shot: Shot) -> tuple[int, ...]:
-    """Of the latent of the sound that goes with the video: MiniMax H3 has 40 frames of it for 24 of the video."""
+    """Of the latent of the sound that goes with the video: MiniMax H3 has 40 frames of it a second, LTX 25."""
     toy = EVERY[shot.toy]
-    return (shot.batch, *toy.sound, round(minimax.first_frames(shot.frames)[-1] * 40 / 24))
+    if shot.toy.startswith("h3"):
+        return (shot.batch, *toy.sound, round(minimax.first_frames(shot.frames)[-1] * 40 / 24))
+    return (shot.batch, toy.sound[0], ltx.first_frames(shot.frames)[-1], toy.sound[1])
 
 
 def clip_vision(**states) -> comfy.clip_vision.Output:
@@ -130,7 +154,11 @@ def sample(model, shot: Shot, callback=None) -> Tensor:
     if "first_frame" in toy.conds:  # per-frame timesteps
         mask = torch.ones(1, 1, *shape[2:])
         mask[:, :, 0] = 0
+    conds = [conditioning(shot, words, seed) for words, seed in ((shot.words, 20), (shot.negative_words, 21))]
     noise, latent = seeded(*shape, seed=shot.seed), torch.zeros(shape) if mask is None else seeded(*shape, seed=13)
+    if {"guides", "thinned"} & set(toy.conds):
+        conds, latent, mask = with_guides(shot, conds, latent, torch.ones(shot.batch, 1, *shape[2:]))
+        noise = seeded(*latent.shape, seed=shot.seed)
     if toy.sound:
         sound = sound_shape(shot)
         noise = comfy.nested_tensor.NestedTensor((noise, seeded(*sound, seed=shot.seed + 100)))
@@ -142,8 +170,7 @@ def sample(model, shot: Shot, callback=None) -> Tensor:
         shot.cfg,
         shot.sampler,
         "simple",
-        conditioning(shot, shot.words, 20),
-        conditioning(shot, shot.negative_words, 21),
+        *conds,
         latent,
         noise_mask=mask,
         seed=shot.seed,

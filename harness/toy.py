@@ -89,7 +89,7 @@ TOYS = {
         conds=("siglip", "byt5"),
     ),
 }
-NEWER = {name: Toy(**fields) for name, fields in newer_toys().items()}  # MiniMax H3
+NEWER = {name: Toy(**fields) for name, fields in newer_toys().items()}  # MiniMax H3, LTX
 EVERY = TOYS | NEWER
 STRAIGHT = ("wan-t2v", "wan-i2v-clip", "hunyuan-t2v", "hunyuan-1.5")  # one of each kind of attention
 
@@ -121,7 +121,8 @@ def write_toy(name: str, path: Path, seed: int = 0, dtype: torch.dtype = torch.f
         key: value.to(dtype if value.ndim > 1 else torch.float32).contiguous()
         for key, value in module.state_dict().items()
     }
-    transformer = {name: toy.config[name] for name in ("num_heads", "text_dim") if name in toy.config}
+    told = toy.config if name.startswith("ltx") else {"num_heads", "text_dim"} & toy.config.keys()
+    transformer = {name: toy.config[name] for name in told}
     save_file(weights, path, {"config": json.dumps({"transformer": transformer})})
     return path
 

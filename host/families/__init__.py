@@ -6,7 +6,7 @@ from typing import Protocol
 from torch import nn
 
 from ..layout import Layout, Site
-from . import hunyuan, minimax, wan
+from . import hunyuan, ltx, minimax, wan
 
 
 class Family(Protocol):
@@ -62,7 +62,7 @@ class Family(Protocol):
         None: not one of a block."""
 
 
-FAMILIES: tuple[Family, ...] = (wan, hunyuan, minimax)
+FAMILIES: tuple[Family, ...] = (wan, hunyuan, minimax, ltx)
 
 
 def host_class(module: nn.Module) -> str:

@@ -1,6 +1,9 @@
 """MiniMax H3 and LTX: what differs from Wan and HunyuanVideo, with values written out, and the cases that are hard to
 get right."""
 
+import inspect
+
+import comfy.ldm.lightricks.av_model as av_model
 import pytest
 import torch
 
@@ -135,3 +138,80 @@ def test_minimax_h3_is_named_with_the_host_it_needs(toys):
     model.model.diffusion_model.__class__ = type("Other", (torch.nn.Module,), {})
     with pytest.raises(ValueError, match="MiniMax H3 .needs ComfyUI 0.30 or later."):
         family_of(model)
+
+
+# toy: guide tokens behind the video (16 to a frame of 4 x 4), or 4 of the 16 of one on a grid half as fine
+AFTER = {"ltxv-guides": 3 * 16, "ltxv-thinned": 4, "ltxav23-guides": 3 * 16}
+LTX = [name for name in NEWER if name.startswith("ltx")]
+
+
+@pytest.mark.parametrize("name", LTX)
+def test_the_sequence_of_ltx(toys, name):
+    """Grid queries come by alone, with all keys and a mask, where a guide does not weigh 1."""
+    seen, shot = [], Shot(name, cfg=1.0, steps=1)
+    sample(watching(toys(name), seen), shot)
+    after, sound = AFTER.get(name, 0), name.startswith("ltxav")
+    text = 1024 if sound else 7
+    assert {call.forward.layout for call in seen} == {Layout(9, 4, 4, after=after, text=text, audio=65 if sound else 0)}
+    split = name.endswith("guides")
+    own = [call for call in seen if call.site.kind == "self"]
+    assert {(call.before, call.after, call.q.shape[1], call.k.shape[1]) for call in own} == {
+        (0, 0 if split else after, 144 + (0 if split else after), 144 + after)
+    }
+    assert all((call.mask is None) == (not split) for call in own)
+    assert {(call.before, call.after, call.k.shape[1]) for call in seen if call.site.kind == "text"} == {
+        (0, after, text)
+    }
+    assert {
+        (run.total_frames, run.frames, run.size) for run in {id(c.forward.run): c.forward.run for c in seen}.values()
+    } == {(9, 9, (9, 4, 4))}
+    assert {call.forward.frames for call in seen} == {tuple(range(9))}
+
+
+def test_the_video_of_ltx(toys):
+    family = family_of(toys("ltxv"))
+    assert family.first_frames(1) == [0, 1] and family.first_frames(4) == [0, 1, 9, 17, 25]
+    module, sounding = toys("ltxv").model.diffusion_model, toys("ltxav").model.diffusion_model
+    assert family.trained_frames(module) == 33 and family.first_frames(33)[-1] == 257
+    assert [family.trained_frames(sounding, rate) for rate in (None, 24.0, 25.0, 50.0)] == [63, 61, 63, 126]
+    assert family.width_heads(sounding) == (64, 4) and family.blocks(sounding) == 4 == len(
+        family.block_modules(sounding)
+    )
+
+
+def all_sites(model, seen):
+    kinds = ("self", "text", "audio", "audio_text", "from_audio", "to_audio")
+    return edit_attention(model, "watch", lambda call, go: seen.append(call.site) or go(call), sites=kinds)
+
+
+@pytest.mark.parametrize("name", ["ltxav", "ltxav23"])
+@pytest.mark.parametrize("size", [(9, 4, 4), (7, 1, 7), (16, 8, 8)])
+def test_streams_are_told_apart(toys, name, size):
+    """Also where 7 x 1 x 7 tokens of video meet as many of sound, and 16 x 8 x 8 as many of text."""
+    model, seen = toys(name), []
+    sample(all_sites(model, seen), Shot(name, *size, cfg=1.0, steps=1))
+    order = ["self", "text", "audio", "audio_text", "from_audio", "to_audio"]
+    assert [(site.kind, site.block) for site in seen] == [(kind, block) for block in range(4) for kind in order]
+
+
+@pytest.mark.parametrize(
+    ("frames", "options", "missing"),
+    [
+        (9, {"stg_self_attn_blocks": [1]}, {("self", 1), ("audio", 1)}),
+        (16, {"stg_self_attn_blocks": [1]}, {("self", 1), ("audio", 1)}),
+        (7, {"a2v_cross_attn": False}, {("from_audio", block) for block in range(4)}),
+        (7, {"v2a_cross_attn": False}, {("to_audio", block) for block in range(4)}),
+    ],
+)
+def test_attentions_that_the_host_leaves_out_shift_no_others(toys, frames, options, missing):
+    """Perturbed guidance and severed streams, where lengths tell nothing, too."""
+    if not all(option in inspect.getsource(av_model) for option in options):
+        pytest.skip("this host has no such option")
+    size = {9: (9, 4, 4), 16: (16, 8, 8), 7: (7, 1, 7)}[frames]
+    model, seen, shot = toys("ltxav"), [], Shot("ltxav", *size, cfg=1.0, steps=1)
+    model.model_options["transformer_options"] |= options
+    watched = all_sites(model, seen)
+    assert torch.equal(sample(watched, shot), sample(model, shot))
+    order = ["self", "text", "audio", "audio_text", "from_audio", "to_audio"]
+    expected = [(kind, block) for block in range(4) for kind in order if (kind, block) not in missing]
+    assert [(site.kind, site.block) for site in seen] == expected
