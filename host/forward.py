@@ -20,6 +20,7 @@ from torch import nn
 from .families import Family, known_family, wan
 from .layout import Crop, Layout, Site, video_of
 from .schedule import ALWAYS, EPSILON, Interval
+from .text_features import text_features
 
 RUN = "semantic_video_run"
 
@@ -87,7 +88,7 @@ class Run:
             for name in (*entry, *entry.get("model_conds", {}))
         }
         names = {entry.get("uuid"): name for name, entries in guider.conds.items() for entry in entries or ()}
-        texts = [entry["cross_attn"] for entry in heard if "cross_attn" in entry]
+        texts = [text_features(entry) for entry in heard if "cross_attn" in entry]
         return cls(
             model_sampling=guider.model_patcher.get_model_object("model_sampling"),
             sigmas=sigmas.tolist(),

@@ -7,7 +7,8 @@ from torch import Tensor
 from ..host.editing import Call, edit_attention
 from ..host.families import family_of
 from ..host.levels import Predict, visit_levels
-from ..host.text_tokens import prompt_tokens
+from ..host.text_features import text_features
+from ..host.text_tokens import PICTURES, prompt_tokens
 from ..kernels.attention_maps import normalised, spread_frames, text_map, word_maps
 from ..kernels.clip_mask import heat_map
 from .blocks import blocks_of
@@ -44,10 +45,9 @@ def attention_maps(
     groups = word_tokens("words", tokens, words)
     indices = sorted({index for group in groups for index in group})
     total: dict[str, Tensor] = {}
-    frames = latent["samples"].shape[2] if latent["samples"].ndim == 5 else 1
-    tokens.check(
-        positive[0][0], image="concat_latent_image" in positive[0][1] or "guiding_frame_index" in positive[0][1]
-    )
+    shape, (features, extra) = latent["samples"].shape, positive[0]
+    frames = family.clip_frames(shape, [extra]) if len(shape) == 5 else 1
+    tokens.check(text_features({**extra, "cross_attn": features}), image=bool(PICTURES & extra.keys()))
 
     def edit(call: Call, proceed) -> Tensor:
         if call.site.block in chosen and call.site.stream != "side":

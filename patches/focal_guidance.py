@@ -12,7 +12,7 @@ from ..host.editing import edit_attention
 from ..host.families import family_of
 from ..host.forward import Run
 from ..host.schedule import ALWAYS, Interval
-from ..host.text_tokens import PromptTokens, prompt_tokens
+from ..host.text_tokens import PICTURES, PromptTokens, prompt_tokens
 from ..kernels.focal_guidance import Fit, Source, anchor, anchored, clip_region, pooled, weigh
 from ..kernels.ssg_adapter import crop_mask
 from .blocks import blocks_of
@@ -149,7 +149,7 @@ def plan_blocks(config: FocalGuidance, blocks: int) -> Plan:
 
 
 def check_run(config: FocalGuidance, tokens: PromptTokens | None, run: Run) -> None:
-    image = bool(run.conds & {"concat_latent_image", "guiding_frame_index", "ref_latent"})
+    image = bool(run.conds & PICTURES)
     for context in run.texts if tokens else ():
         tokens.check(context, image)
     if config.anchor and "clip_vision_output" not in run.conds:

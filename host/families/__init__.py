@@ -52,6 +52,9 @@ class Family(Protocol):
     def first_frames(self, latents: int) -> list[int]:
         """The first video frame of each latent frame of a video of so many, then how many video frames it has."""
 
+    def mixes_words(self, module: nn.Module) -> bool:
+        """Whether the keys of its text attention are no longer words of the prompt."""
+
     def layout(self, module: nn.Module, arguments: dict) -> Layout:
         """Token layout of a call with `arguments`, by name, its extra keyword arguments merged in."""
 

@@ -69,6 +69,12 @@ def clip_frames(shape, conds: list[dict]) -> int:
     return shape[2] - (0 if guides is None else guides.shape[2] // prod(shape[3:]))
 
 
+def mixes_words(module: nn.Module) -> bool:
+    """The connector of the models with sound lets the prompt's tokens and learnt registers, 1024 together, see one
+    another in both directions before the blocks."""
+    return makes_sound(module)
+
+
 def layout(module: nn.Module, arguments: dict) -> Layout:
     """Tokens of guides that a mask below 0 marks do not come to the blocks."""
     x = video_of(arguments)

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..layout import Layout, Site, video_of
 from .wan import clip_frames as clip_frames
+from .wan import mixes_words as mixes_words
 from .wan import patch_tokens
 
 NAME = "MiniMax H3"

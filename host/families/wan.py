@@ -59,6 +59,10 @@ def clip_frames(shape, conds: list[dict]) -> int:
     return shape[2]
 
 
+def mixes_words(module: nn.Module) -> bool:
+    return False
+
+
 def patch_tokens(shape, patch) -> tuple[int, ...]:
     return tuple(ceil(n / p) for n, p in zip(shape[-len(patch) :], patch))
 
