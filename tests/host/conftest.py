@@ -86,7 +86,7 @@ def adapters(tmp_path_factory):
     """adapters(toy) -> a fresh SSG Adapter for it, read from its file, every weight of which counts."""
     from semantic_video.harness.toy import write_toy_adapter
     from semantic_video.patches.ssg_adapter_file import load_adapter
-    from semantic_video.tests.host.test_ssg_adapter import BLOCKS, SMALL
+    from semantic_video.tests.host.ssg_reference import BLOCKS, SMALL
 
     folder = tmp_path_factory.mktemp("adapters")
 
@@ -96,3 +96,32 @@ def adapters(tmp_path_factory):
         return load_adapter(path, dtype)
 
     return load
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """The golden Video-As-Prompt model as a whole diffusers file."""
+    from safetensors.torch import save_file
+
+    from semantic_video.tests.host.vap_golden import KEYS, weight
+
+    path = tmp_path_factory.mktemp("vap") / "diffusion_pytorch_model.safetensors"
+    save_file({name: weight(name, tuple(shape)).contiguous() for name, shape in KEYS.items()}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    """The golden Video-As-Prompt model without its expert, as a MODEL."""
+    from semantic_video.tests.host.vap_golden import load_backbone
+
+    return load_backbone()
+
+
+@pytest.fixture(scope="module")
+def expert(checkpoint):
+    """The expert of the golden Video-As-Prompt model."""
+    from semantic_video.patches.video_prompt_expert import load_expert
+    from semantic_video.tests.host.vap_golden import FP32
+
+    return load_expert(checkpoint, FP32)

@@ -9,7 +9,7 @@ from semantic_video.harness.toy import TOYS
 from semantic_video.host.editing import EDITORS, edit_attention
 from semantic_video.host.schedule import Interval
 from semantic_video.patches import alg, alignvid, dymos, swin_renderer, text_contrast
-from semantic_video.tests.host.test_editing import foreign, windows
+from semantic_video.tests.host.stacking import foreign, windows
 
 LOW = Interval(min_sigma=0.0)
 PATCHES = {

@@ -11,7 +11,7 @@ from semantic_video.harness.sampling import Shot, conditioning, sample, seeded
 from semantic_video.harness.toy import TOYS
 from semantic_video.host.schedule import Interval
 from semantic_video.patches.alg import ALG, apply
-from semantic_video.tests.host.test_editing import windows
+from semantic_video.tests.host.stacking import windows
 
 THREE = "three passes (published)"
 AT_20_OF_50 = 5 * 0.8 / (1 + 4 * 0.8)  # step 10 of 50 at shift 5

@@ -11,7 +11,7 @@ from semantic_video.harness.toy_nodes import ToyCLIP
 from semantic_video.host.editing import edit_attention
 from semantic_video.host.levels import visit_levels
 from semantic_video.patches.attention_maps import attention_maps
-from semantic_video.tests.host.test_editing import windows
+from semantic_video.tests.host.stacking import windows
 
 TEXT = "a red ball and a blue cube"
 

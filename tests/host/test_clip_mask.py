@@ -10,7 +10,7 @@ from semantic_video.host.clip_vocabulary import clip_words
 from semantic_video.kernels.clip_mask import Geometry, class_terms, merge, text_map, zscore
 from semantic_video.nodes.clip_mask import CLIPSpatialMaskNode
 from semantic_video.tests.host.clips import CONFIG, frames, mask_of, write
-from semantic_video.tests.kernels.test_clip_mask import CASE, SETTINGS, SHAPES, drawn, golden, weight
+from semantic_video.tests.kernels.clip_golden import CASE, SETTINGS, SHAPES, drawn, golden, weight
 
 MINI = Path(__file__).resolve().parent.parent.parent / "mini" / "weights" / "mini_clip.safetensors"
 

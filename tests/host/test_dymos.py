@@ -10,7 +10,7 @@ from semantic_video.host.editing import edit_attention
 from semantic_video.host.schedule import Interval
 from semantic_video.patches.dymos import DyMoS, apply
 from semantic_video.tests.host import naive
-from semantic_video.tests.host.test_editing import windows
+from semantic_video.tests.host.stacking import windows
 
 
 @pytest.mark.parametrize(("gamma", "toy"), [(0.6, "wan-i2v"), (-1.0, "wan-i2v-clip"), (2.0, "wan-t2v")])

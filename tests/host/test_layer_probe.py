@@ -12,7 +12,7 @@ from semantic_video.host.levels import visit_levels
 from semantic_video.kernels.layer_probe import coherence
 from semantic_video.patches.blocks import parse_blocks
 from semantic_video.patches.layer_probe import probe
-from semantic_video.tests.host.test_editing import windows
+from semantic_video.tests.host.stacking import windows
 
 
 def parts(name, words=7, empty_words=7, frames=5, filled=True):

@@ -13,9 +13,8 @@ from semantic_video.host.schedule import Interval
 from semantic_video.patches import ssg_adapter
 from semantic_video.patches.ssg_adapter import apply
 from semantic_video.patches.ssg_guide import Guide
-from semantic_video.tests.host.test_forward import (
+from semantic_video.tests.host.guiders import (
     CONDS,
-    NAG_CONTEXT,
     at,
     basic_guider,
     cfg_guider,
@@ -23,10 +22,10 @@ from semantic_video.tests.host.test_forward import (
     dual_model_guider,
     perp_neg_guider,
     run,
-    with_nag,
 )
-from semantic_video.tests.host.test_ssg_adapter import IMAGE, NEAR, in_fp64, written
-from semantic_video.tests.kernels.test_ssg_adapter import naive_branch
+from semantic_video.tests.host.nag import NAG_CONTEXT, with_nag
+from semantic_video.tests.host.ssg_reference import IMAGE, NEAR, in_fp64, written
+from semantic_video.tests.kernels.naive_ssg_branch import naive_branch
 
 
 def outputs_by_name(model, make, words):

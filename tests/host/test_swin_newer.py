@@ -9,7 +9,7 @@ from semantic_video.harness.toy import NEWER
 from semantic_video.host.editing import edit_attention
 from semantic_video.host.schedule import Interval
 from semantic_video.patches.swin_renderer import SwinRenderer, apply
-from semantic_video.tests.host.test_editing import foreign, windows
+from semantic_video.tests.host.stacking import foreign, windows
 from semantic_video.tests.host.test_newer_families import replaced
 
 WINDOWS = SwinRenderer(window=4)

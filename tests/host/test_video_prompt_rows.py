@@ -19,7 +19,7 @@ from semantic_video.kernels.video_prompt import LATENT, TEXT
 from semantic_video.nodes.video_prompt import VAPApplyNode
 from semantic_video.patches.video_prompt import VideoPrompt, apply
 from semantic_video.patches.video_prompt_expert import load_expert
-from semantic_video.tests.host.test_editing import windows
+from semantic_video.tests.host.stacking import windows
 
 REFERENCE = seeded(1, 36, 9, 4, 4, seed=40)
 

@@ -4,15 +4,17 @@
 """
 
 SWIN = "tests/host/test_swin_renderer.py"
+SWIN_ANCHORS = "tests/host/test_swin_renderer_anchors.py"
+SWIN_STACKING = "tests/host/test_swin_renderer_stacking.py"
 FAMILIES = ("tests/host/test_families.py",)
 VAP = ("tests/host/test_video_prompt_rows.py",)
 REFERENCE = ("tests/host/test_video_reference.py",)
 ADAPTER = ("tests/host/test_ssg_adapter_rows.py",)
 VALUES = ("tests/host/test_values.py",)
 CLIP_MASK = ("tests/kernels/test_clip_mask.py",)
+GEOMETRY = ("tests/kernels/test_clip_mask_geometry.py",)
 PHRASES = ("tests/host/test_clip_mask_values.py",)
 PICTURES = ("tests/kernels/test_visual_prompt.py",)
-
 MUTATIONS = [
     # ---- Swin Renderer
     (
@@ -27,21 +29,21 @@ MUTATIONS = [
         "host/forward.py",
         "frames = min(frames, windows.context_length",
         "frames = max(frames, windows.context_length",
-        (SWIN + "::test_context_windows_count_with_the_frame_in_front_of_them",),
+        (SWIN_STACKING + "::test_context_windows_count_with_the_frame_in_front_of_them",),
     ),
     (
         "a run's frames leave out the frame in front of a context window",
         "host/forward.py",
         'int(getattr(windows, "causal_window_fix", False))',
         "0",
-        (SWIN + "::test_context_windows_count_with_the_frame_in_front_of_them",),
+        (SWIN_STACKING + "::test_context_windows_count_with_the_frame_in_front_of_them",),
     ),
     (
         "windows are cut from the video's frames",
         "patches/swin_renderer.py",
         "frames = call.forward.layout.frames",
         "frames = call.forward.run.total_frames",
-        (SWIN + "::test_context_windows_around_it",),
+        (SWIN_STACKING + "::test_context_windows_around_it",),
     ),
     (
         "odd blocks do not shift",
@@ -55,7 +57,7 @@ MUTATIONS = [
         "patches/swin_renderer.py",
         ", call.forward.step)",
         ", 0)",
-        (SWIN + "::test_rotating_anchors_move_with_the_step",),
+        (SWIN_ANCHORS + "::test_rotating_anchors_move_with_the_step",),
     ),
     (
         "dense blocks are windowed",
@@ -76,14 +78,14 @@ MUTATIONS = [
         "patches/swin_renderer.py",
         "config.window or automatic_window(",
         "22 or (",
-        (SWIN + "::test_window_0_suits_the_model_and_the_anchors",),
+        (SWIN_ANCHORS + "::test_window_0_suits_the_model_and_the_anchors",),
     ),
     (
         "an error in a sampler does not name its node",
         "host/editing.py",
         'str(error) if named else f"{editor.name}: {error}"',
         "str(error)",
-        (SWIN + "::test_anchors_beyond_the_budget_stop_before_the_first_step",),
+        (SWIN_ANCHORS + "::test_anchors_beyond_the_budget_stop_before_the_first_step",),
     ),
     # ---- families
     ("trained frames of the 5B model", "host/families/wan.py", "return 31 if", "return 21 if", FAMILIES),
@@ -203,7 +205,7 @@ MUTATIONS = [
         "kernels/clip_mask.py",
         "self.box[axis] // patch, min(-(-self.box[axis + 2] // patch), self.size // patch)",
         "-(-self.box[axis] // patch), self.box[axis + 2] // patch",
-        CLIP_MASK,
+        GEOMETRY,
     ),
     (
         "outline ignores strength",

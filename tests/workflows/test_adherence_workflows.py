@@ -10,6 +10,7 @@ from semantic_video.tests.workflows.test_swin_workflows import frames_of
 
 NAME = "focal_i2v_wan22_lightning"
 SIZE = {"width": 64, "height": 32, "length": 9}
+PATCHES = ("contrast_high", "contrast_low", "focal_high", "focal_low")
 NODES = ("SemVidTextContrast", "SemVidAlignVid", "SemVidDyMoS", "SemVidALG")
 
 
@@ -34,22 +35,25 @@ def without(api, *nodes):
     kept = {name: node for name, node in api.items() if name not in nodes}
     for node in kept.values():
         for key, value in node["inputs"].items():
-            if isinstance(value, list) and value[0] in sources:
-                node["inputs"][key] = sources[value[0]]
+            while isinstance(value, list) and value[0] in sources:
+                value = node["inputs"][key] = sources[value[0]]
     return kept
 
 
-def test_contrast_on_two_experts_with_loras_at_cfg_1(picture):
+def test_two_patches_on_two_experts_with_loras_at_cfg_1(picture):
     [saved] = picture.run(on_toys(load_workflow(NAME), i2v=SIZE))
     assert frames_of(saved).shape == (9, 32, 64, 3)
-    contrasted = video(picture, on_toys(load_workflow(NAME), i2v=SIZE))
+    patched = video(picture, on_toys(load_workflow(NAME), i2v=SIZE))
     off = {"strength": 0.0}
-    plain = video(picture, on_toys(load_workflow(NAME), i2v=SIZE, contrast_high=off, contrast_low=off))
-    host_only = without(on_toys(load_workflow(NAME), i2v=SIZE), "contrast_high", "contrast_low")
+    nothing = dict.fromkeys(PATCHES, off)
+    plain = video(picture, on_toys(load_workflow(NAME), i2v=SIZE, **nothing))
+    host_only = without(on_toys(load_workflow(NAME), i2v=SIZE), *PATCHES)
     assert np.array_equal(plain, video(picture, host_only)), "strength 0 must be the host, to the last pixel"
-    assert not np.array_equal(contrasted, plain)
-    for expert in ("contrast_high", "contrast_low"):
-        assert not np.array_equal(contrasted, video(picture, on_toys(load_workflow(NAME), i2v=SIZE, **{expert: off})))
+    assert not np.array_equal(patched, plain)
+    for patch in PATCHES:
+        assert not np.array_equal(patched, video(picture, on_toys(load_workflow(NAME), i2v=SIZE, **{patch: off}))), (
+            patch
+        )
 
 
 @pytest.mark.parametrize(("node", "inputs"), [
@@ -60,8 +64,8 @@ def test_contrast_on_two_experts_with_loras_at_cfg_1(picture):
 def test_the_others_in_its_place(picture, node, inputs):
     """On the high-noise expert with the published settings, which act in the first of four steps."""
     api = on_toys(load_workflow(NAME), i2v=SIZE)
-    plain = video(picture, without(api, "contrast_high", "contrast_low"))
-    api = on_toys(load_workflow(NAME), i2v=SIZE)
+    plain = video(picture, without(api, *PATCHES))
+    api = without(on_toys(load_workflow(NAME), i2v=SIZE), "focal_high", "focal_low")
     model = api["contrast_high"]["inputs"]["model"]
     ends = {"strength": 1.0, "start": 0.0, "end": 1.0}
     api["contrast_high"] = {"class_type": node, "inputs": {"model": model} | inputs | ends}
