@@ -172,15 +172,22 @@ def diffusers_expert(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
     return named
 
 
+def widths(config: dict) -> tuple[int, int]:
+    """Channels of what its attention returns for a token, and heads."""
+    if "attention_head_dim" in config:
+        return config["attention_head_dim"] * config["num_attention_heads"], config["num_attention_heads"]
+    return config["dim"] if "dim" in config else config["hidden_size"], config["num_heads"]
+
+
 def write_toy_adapter(path: Path, name: str = "wan-t2v", seed: int = 2, **changes) -> Path:
     """An SSG Adapter for the toy, as if trained, on features like ViT-H's."""
-    config = TOYS[name].config
-    wan = name.startswith("wan")
+    config = EVERY[name].config
+    width, heads = widths(config)
     spec = Spec(
         **{
-            "family": "wan" if wan else "hunyuan",
-            "width": config["dim" if wan else "hidden_size"],
-            "heads": config["num_heads"],
+            "family": {"h3": "minimax", "lt": "ltx", "wa": "wan", "hu": "hunyuan"}[name[:2]],
+            "width": width,
+            "heads": heads,
             "blocks": (0, 3),
             "rank": 4,
             "token_width": 16,

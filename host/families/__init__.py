@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..layout import Layout, Site
 from . import hunyuan, ltx, minimax, wan
@@ -54,6 +54,10 @@ class Family(Protocol):
 
     def mixes_words(self, module: nn.Module) -> bool:
         """Whether the keys of its text attention are no longer words of the prompt."""
+
+    def clock(self, module: nn.Module, arguments: dict) -> tuple[Tensor, float] | None:
+        """Frequencies of RoPE that the model holds, and where in time a call's video starts; None where both are known
+        without asking."""
 
     def layout(self, module: nn.Module, arguments: dict) -> Layout:
         """Token layout of a call with `arguments`, by name, its extra keyword arguments merged in."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..layout import Layout, Site
 from .wan import clip_frames as clip_frames
+from .wan import clock as clock
 from .wan import first_frames as first_frames  # the same stride in time
 from .wan import mixes_words as mixes_words
 from .wan import patch_tokens

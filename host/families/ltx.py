@@ -9,6 +9,7 @@ from math import prod
 from torch import nn
 
 from ..layout import Layout, Site, SiteKind, video_of
+from .wan import clock as clock
 
 NAME = "LTX"
 SUPPORTED = "LTX-Video, LTX-2 / 2.3 / 2.5"

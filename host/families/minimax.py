@@ -5,7 +5,7 @@ Sequence of every attention: [text][keyframes][references, video and sound][soun
 
 from math import prod
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..layout import Layout, Site, video_of
 from .wan import clip_frames as clip_frames
@@ -56,6 +56,16 @@ def trained_frames(module: nn.Module, frame_rate: float | None = None) -> int:
 def first_frames(latents: int) -> list[int]:
     """0, 1, 5, 9, 13, 17, 18, 22, ...: 17 video frames are five latent frames, and 17 k + 5 are 5 k + 2."""
     return [17 * (i // 5) + CHUNK[i % 5] for i in range(latents + 1)]
+
+
+def clock(module: nn.Module, arguments: dict) -> tuple[Tensor, float]:
+    """The video starts behind the text, one unit a token, and the references, a latent frame of sound a unit: 40 a
+    second."""
+    start = float(arguments["context"].shape[1])
+    for block in (arguments.get("minimax_payload") or {}).get("refs") or ():
+        videos = first_frames(block["latent_t"])[-1] * 5 / 3 if block["kind"].startswith("video") else 0.0
+        start += 1.0 if block["kind"] == "image" else max(float(block["ref_audio_t"]), videos)
+    return module.rope.inv_freq, start
 
 
 def layout(module: nn.Module, arguments: dict) -> Layout:

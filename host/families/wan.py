@@ -59,6 +59,10 @@ def clip_frames(shape, conds: list[dict]) -> int:
     return shape[2]
 
 
+def clock(module: nn.Module, arguments: dict) -> None:
+    return None
+
+
 def mixes_words(module: nn.Module) -> bool:
     return False
 
