@@ -98,7 +98,8 @@ def apply(model, config: SwinRenderer):
                 )
 
     def edit(call: Call, proceed) -> torch.Tensor:
-        frames, run = call.forward.layout.frames, call.forward.run
+        frames = call.forward.layout.frames
+        run = call.forward.run
         width = window(run, frames)
         no_video = call.q.shape[1] == call.before + call.after  # those queries see everything
         if frames <= width or call.site.block in dense_blocks or no_video:

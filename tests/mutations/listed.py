@@ -7,6 +7,7 @@ SWIN = "tests/host/test_swin_renderer.py"
 SWIN_ANCHORS = "tests/host/test_swin_renderer_anchors.py"
 SWIN_STACKING = "tests/host/test_swin_renderer_stacking.py"
 FAMILIES = ("tests/host/test_families.py",)
+NEWER = ("tests/host/test_newer_families.py",)
 VAP = ("tests/host/test_video_prompt_rows.py",)
 REFERENCE = ("tests/host/test_video_reference.py",)
 ADAPTER = ("tests/host/test_ssg_adapter_rows.py",)
@@ -105,6 +106,28 @@ MUTATIONS = [
         "before = prod(-(-n // p) for",
         FAMILIES,
     ),
+    (
+        "chunks of MiniMax H3",
+        "host/families/minimax.py",
+        "CHUNK = (0, 1, 5, 9, 13)",
+        "CHUNK = (0, 4, 8, 12, 16)",
+        NEWER,
+    ),
+    (
+        "perturbed blocks of LTX shift the others",
+        "host/families/ltx.py",
+        '{"self", "audio"} if options.get("stg_skip_self_attn") else set()',
+        "set()",
+        NEWER,
+    ),
+    (
+        "guide frames counted in calls without them",
+        "host/editing.py",
+        "after = layout.after if queries >= layout.tokens else 0",
+        "after = layout.after",
+        NEWER,
+    ),
+    ("a block keeps its own attention", "host/block_numbers.py", "if name != AROUND", "if name", NEWER),
     # ---- Video-As-Prompt
     (
         "start and end dropped by the patch",
