@@ -57,13 +57,13 @@ def load_frozen(model, offload: bool = False) -> None:
 
 @contextmanager
 def copying_norms(blocks: list[nn.Module]) -> Iterator[None]:
-    """Within it, norms keep copies of their inputs for the backward pass: blocks of Hunyuan, LTX and MiniMax H3 write
-    into these later."""
+    """Within it, norms keep copies of their inputs for the backward pass: blocks of Hunyuan and LTX write into these
+    later."""
     hooks = [
         norm.register_forward_pre_hook(lambda module, args: tuple(map(copied, args)))
         for block in blocks
         for norm in block.modules()
-        if isinstance(norm, (nn.LayerNorm, nn.RMSNorm))
+        if isinstance(norm, nn.LayerNorm)
     ]
     plain = comfy.ldm.common_dit.rms_norm  # LTX's, a function
     comfy.ldm.common_dit.rms_norm = lambda x, *args, **kwargs: plain(copied(x), *args, **kwargs)
