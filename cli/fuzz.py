@@ -38,10 +38,14 @@ class Subject:
 
 def subjects(folder: Path) -> dict[str, Subject]:
     """Every loader with a small whole file. Import after ComfyUI is on sys.path."""
+    import torch
     from safetensors.torch import load_file, save_file
 
     from ..harness.toy import diffusers_expert, write_toy_adapter, write_toy_expert
+    from ..harness.toy_plans import write_toy_plan_adapter, write_toy_planner
     from ..host.clip_loading import load_clip
+    from ..patches.plan_file import load_compressor, load_plan
+    from ..patches.plan_weights import load_plan_adapter, load_planner
     from ..patches.ssg_adapter_file import load_adapter
     from ..patches.video_prompt_expert import load_expert
 
@@ -54,6 +58,11 @@ def subjects(folder: Path) -> dict[str, Subject]:
 
     def towers(path: Path):
         return load_clip(path).patchers[0].model
+
+    def plan(path: Path):
+        tokens = torch.nn.Module()
+        tokens.register_buffer("tokens", load_plan(path).tokens)
+        return tokens
 
     extracted = write_toy_expert(folder / "expert.safetensors")
     marked = diffusers_expert(load_file(extracted))
@@ -68,9 +77,41 @@ def subjects(folder: Path) -> dict[str, Subject]:
         "expert, extracted": Subject(extracted.read_bytes(), expert),
         "expert, its part of a checkpoint": Subject(written(marked, config), expert),
         "expert, whole checkpoint": Subject(written(backbone | marked, config), expert),
+        "plan": Subject(small_plan(folder / "plan.safetensors"), plan),
+        "plan compressor": Subject(
+            small_compressor(folder / "compressor.safetensors"), lambda path: load_compressor(path)[0].model
+        ),
+        "plan adapter": Subject(
+            write_toy_plan_adapter(folder / "plan_adapter.safetensors").read_bytes(),
+            lambda path: load_plan_adapter(path).model,
+        ),
+        "planner": Subject(
+            write_toy_planner(folder / "planner.safetensors").read_bytes(), lambda path: load_planner(path).model
+        ),
         "CLIP, open_clip": Subject(written(open_clip, vocabulary | {"open_clip": json.dumps(CLIP)}), towers),
         "CLIP, Hugging Face": Subject(written(hugging_face, vocabulary), towers, json.dumps(HUGGING_FACE)),
     }
+
+
+def small_plan(path: Path) -> bytes:
+    import torch
+
+    from ..kernels.semantic_plan import SemanticPlan
+    from ..patches.plan_file import save_plan
+
+    save_plan(SemanticPlan(torch.ones(4, 2, 3, 4), 2.0, "toy"), path)
+    return path.read_bytes()
+
+
+def small_compressor(path: Path) -> bytes:
+    from ..harness.toy import randomize
+    from ..kernels.compressor import Compressor, CompressorSpec
+    from ..patches.plan_file import save_compressor
+
+    compressor = Compressor(CompressorSpec(features=8, encoder="toy", dims=4, width=8, depth=1))
+    randomize(compressor.requires_grad_(False))
+    save_compressor(compressor, path)
+    return path.read_bytes()
 
 
 def small_clip() -> tuple[dict, dict]:

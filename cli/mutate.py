@@ -29,7 +29,7 @@ from .hosts import find_hosts
 from .mutation_sample import draw, interval, own_tests, room_tests
 
 ROOT = Path(__file__).resolve().parent.parent
-LIST = ROOT / "tests" / "mutations" / "listed.py"
+LISTS = ROOT / "tests" / "mutations"
 LEFT_BEHIND = shutil.ignore_patterns(".*", "demo", "__pycache__", "results", "workflows")
 MESSAGES = ["raise ", r"""^\s*f?"[^"]*"$""", r"""^\s*f?'[^']*'$"""]
 KILLED = {1, 3, 36, -24, 24, 152, 255}  # exit codes of mutmut: a test failed, or ran into the time limit
@@ -231,7 +231,8 @@ def score(name: str, counts: Counter) -> str:
 def read_list(words: list[str]) -> list[Mutation]:
     """Those of the list in which all words occur. Raises ValueError where an old text is not there exactly once."""
     chosen = []
-    for row in runpy.run_path(str(LIST))["MUTATIONS"]:
+    rows = [row for path in sorted(LISTS.glob("*.py")) for row in runpy.run_path(str(path))["MUTATIONS"]]
+    for row in rows:
         mutation = Mutation(*row)
         if not all(word.lower() in " ".join((mutation.why, mutation.file, *mutation.tests)).lower() for word in words):
             continue

@@ -14,29 +14,54 @@ from ..miniworld.guards import dynamic_degree, identity_drift, loop_score, seam_
 from ..miniworld.oracle import judge
 from ..miniworld.pairs import first_frame
 from ..miniworld.render import render
-from ..miniworld.report import as_json, compare, interval, markdown, plot
-from ..miniworld.scene import Scene, sample_scenes
+from ..miniworld.report import SECONDS, add_ratio, as_json, compare, interval, markdown, middle, plot
+from ..miniworld.report_table import total, write_table
+from ..miniworld.scene import NOMINAL_FRAMES, TURN, Scene, sample_scenes
+from ..miniworld.story import sample_stories
 from .hosts import name_of, require_host
 from .media import read_video
 from .report_options import parser
 from .report_pairs import measure_pairs, write_pairs
-from .server import ROOT, Server
+from .report_stories import measure_stories, write_stories
+from .server import ROOT, Server, sampling_seconds
 from .variants import fill, show, variants
 
+SLOWED = "motion or attribute, slowed"
 RESULTS = ROOT / "benchmarks" / "results"
 
 
 def scores(frames: torch.Tensor, text: str, borders: list[int]) -> dict[str, float]:
-    """The oracle's scores and the guards of one video. motion or attribute: the one of both that the caption names."""
+    """The oracle's scores and the guards of one video. motion or attribute: the one of both that the caption names;
+    SLOWED, of a long video: the same where a circle or blinking may take as many times as long as the video is."""
     guards = {
         "dynamic degree": dynamic_degree(frames),
         "loop": loop_score(frames),
         "identity drift": identity_drift(frames),
     }
     judged = judge(frames, text)
-    said = judged.get("motion", judged.get("attribute"))
+    said = said_score(judged)
     either = {} if said is None else {"motion or attribute": said}
+    if said is not None and len(frames) > NOMINAL_FRAMES:
+        either[SLOWED] = said_score(judge(frames, text, stretch_of(len(frames))))
     return judged | either | guards | ({"seam": seam_strength(frames, borders)} if borders else {})
+
+
+def said_score(judged: dict[str, float]) -> float | None:
+    return judged.get("motion", judged.get("attribute"))
+
+
+def stretch_of(frames: int) -> float:
+    """How many times as long a path takes in a video of so many frames."""
+    return (frames - 1) / TURN
+
+
+def truth_scores(scene: Scene, text: str, frames: int, borders: list[int]) -> dict[str, float]:
+    """Those of the rendered scene; SLOWED of one that is slowed down in all it does."""
+    found = scores(render([scene], frames).frames[0], text, borders)
+    if SLOWED in found:
+        slow = render([scene], frames, stretch=stretch_of(frames)).frames[0]
+        found[SLOWED] = said_score(judge(slow, text, stretch_of(frames)))
+    return found
 
 
 def measure(
@@ -63,17 +88,24 @@ def measure(
                 saved.unlink()
                 seams = [b for b in borders if b < len(frames)]
                 videos.append(scores(frames, text, seams))
+                if seconds := sampling_seconds(server, shown):
+                    videos[-1][SECONDS] = seconds
                 if any("start_image" in node["inputs"] for node in shown.values()):
                     videos[-1]["first frame"] = first_frame(frames, scene)
-            truth.append(scores(render([scene], len(frames)).frames[0], text, seams))
+            truth.append(truth_scores(scene, text, len(frames), seams))
     return truth, results
 
 
-def write_scores(clips: list[dict[str, float]], path: Path, workflow: str, note: str) -> str:
+def write_scores(
+    clips: list[dict[str, float]], path: Path, workflow: str, note: str, truth: list[dict[str, float]] = ()
+) -> str:
     """Writes the table of one variant's scores beside `path`, as Markdown and JSON, and returns it."""
     names = dict.fromkeys(name for clip in clips for name in clip)
     values = {name: torch.tensor([clip[name] for clip in clips if name in clip]) for name in names}
-    rows = [(name, float(v.mean()), *interval(v), len(v)) for name, v in values.items()]
+    rows = [
+        (name, float(middle(v, name)), *interval(v, name=name), len(v), total(name, truth))
+        for name, v in values.items()
+    ]
     text = (
         "\n".join(
             [
@@ -83,14 +115,17 @@ def write_scores(clips: list[dict[str, float]], path: Path, workflow: str, note:
                 "",
                 note,
                 "",
-                "| score | mean | 95 % interval | clips |",
-                "| --- | ---: | --- | ---: |",
-                *(f"| {n} | {m:.3f} | {low:.3f} .. {high:.3f} | {count} |" for n, m, low, high, count in rows),
+                "| score | truth | mean | 95 % interval | clips |",
+                "| --- | ---: | ---: | --- | ---: |",
+                *(
+                    f"| {n} | {'-' if t is None else f'{t:.3f}'} | {m:.3f} | {low:.3f} .. {high:.3f} | {count} |"
+                    for n, m, low, high, count, t in rows
+                ),
             ]
         )
         + "\n"
     )
-    records = [dict(zip(("score", "mean", "low", "high", "clips"), row)) for row in rows]
+    records = [dict(zip(("score", "mean", "low", "high", "clips", "truth"), row)) for row in rows]
     path.with_suffix(".json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(text, encoding="utf-8")
     return text
@@ -114,15 +149,26 @@ def write_comparison(
     return text
 
 
+def tell_stories(server: Server, workflows: list[tuple[str, dict]], chosen, path: Path, version: str) -> str:
+    stories = sample_stories(chosen.stories, chosen.scenes_seed, "heldout", chosen.events)
+    told = measure_stories(server, workflows, stories, chosen.seeds, chosen.joined)
+    asked = "all events in one sentence" if chosen.joined else "the first caption"
+    note = (
+        f"{len(told.truth) // chosen.seeds} held-out stories (--scenes-seed {chosen.scenes_seed}) of {chosen.events} "
+        f"events, {stories[0].frames} frames, {chosen.seeds} seed(s) each, {version}. A workflow without a timeline is "
+        f"asked for {asked}."
+    )
+    return write_stories(told, path, [name for name, _ in workflows], note, chosen.seeds)
+
+
 def main(arguments: list[str]) -> int:
     chosen = parser().parse_args(arguments)
     workflows = variants(chosen.words)
     if chosen.pairs and len(workflows) != 2:
         raise ValueError(f"--pairs: {len(workflows)} workflow(s); give two, the second following its reference.")
-    if len(chosen.out) != max(len(workflows) - 1, 1):
-        raise ValueError(
-            f"--out: {len(chosen.out)} name(s) for {len(workflows)} workflow(s); give {max(len(workflows) - 1, 1)}."
-        )
+    outputs = 1 if chosen.table or chosen.stories else max(len(workflows) - 1, 1)
+    if len(chosen.out) != outputs:
+        raise ValueError(f"--out: {len(chosen.out)} name(s) for {len(workflows)} workflow(s); give {outputs}.")
     host = require_host(ROOT)
     RESULTS.mkdir(exist_ok=True)
     paths = [RESULTS / name for name in chosen.out]
@@ -142,6 +188,9 @@ def main(arguments: list[str]) -> int:
                 )
             )
             return 0
+        if chosen.stories:
+            print(tell_stories(server, workflows, chosen, paths[0], version))
+            return 0
         scenes = sample_scenes(chosen.captions, seed=chosen.scenes_seed, split="heldout", objects=chosen.objects)
         truth, results = measure(server, workflows, scenes, chosen.seeds, chosen.borders, not chosen.unplaced)
     unsaid = " The prompts do not say where the objects are to each other." if chosen.unplaced else ""
@@ -150,8 +199,12 @@ def main(arguments: list[str]) -> int:
         f"{version}.{unsaid}"
     )
     shown = [name for name, _ in workflows]
+    add_ratio(truth, *results)
+    if chosen.table:
+        print(write_table(truth, results, paths[0], shown, note, chosen.seeds))
+        return 0
     if len(workflows) == 1:
-        print(write_scores(results[0], paths[0], shown[0], note))
+        print(write_scores(results[0], paths[0], shown[0], note, truth))
     for path, name, clips in zip(paths, shown[:-1], results):
         print(write_comparison(clips, results[-1], path, (name, shown[-1]), note, truth, chosen.seeds))
     return 0

@@ -8,6 +8,13 @@ Captions go into the node titled "Prompt", seeds into every seed input, held-out
 are nodes titled "First frame" and "Phrases", the scene's first frame and its objects, one a line, go into them; a model
 that starts from that frame is scored on keeping it (PSNR, dB).
 
+With --table one table holds them all: the truth, A, and how each other one differs from A.
+
+With --stories, held-out stories instead: one object does several things, one after another, 24 frames each (four make
+93 frames, so give the workflow latent.length=93). A Prompt Timeline gets a caption for each span, a node titled
+"Prompt" the first caption, or with --joined all events in one sentence. Always one table, and a picture:
+    python run.py report W latent.length=93 W2 --stories 100 --out NAME
+
 With --pairs, held-out pairs of a reference and a target instead: the reference clip goes into the node titled
 "Reference", its caption into "Reference prompt", the target's first frame into "First frame", and its caption, which
 does not say what it does, into "Prompt":
@@ -29,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--captions", type=int, default=200, help="held-out captions")
     options.add_argument("--objects", type=int, nargs="+", default=[1, 2], help="objects per scene: 1, 2 or both")
-    options.add_argument("--scenes-seed", type=int, default=1, help="which held-out captions: another seed, others")
+    options.add_argument(
+        "--scenes-seed", type=int, default=1, help="which held-out captions or stories: another seed, others"
+    )
     options.add_argument(
         "--unplaced",
         action="store_true",
@@ -38,6 +47,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--seeds", type=int, default=1, help="clips per caption")
     options.add_argument(
         "--borders", type=int, nargs="*", default=[], help="first video frames of windows, for the seam score"
+    )
+    options.add_argument("--table", action="store_true", help="one table of all variants; --out takes one name")
+    options.add_argument("--stories", type=int, default=0, help="held-out stories, instead of captions")
+    options.add_argument("--events", type=int, default=4, help="with --stories: events of each, 24 frames long")
+    options.add_argument(
+        "--joined", action="store_true", help="with --stories: all events in one sentence, where there is no timeline"
     )
     options.add_argument(
         "--pairs", type=int, default=0, help="held-out pairs of a reference and a target, instead of captions"

@@ -39,6 +39,7 @@ comfy_entrypoint = importlib.import_module({name!r} + ".{module}").comfy_entrypo
 OWN_GROUP = (  # Ctrl-C reaches the command, which ends its server in order
     {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"start_new_session": True}
 )
+SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
 Progress = Callable[[str, int, int], None]  # node id, value, maximum
 
 
@@ -67,6 +68,7 @@ class Server:
         timeout: float = 600,  # a busy machine is slow, and one that fails says so by ending
     ):
         self.host, self.base, self.arguments, self.timeout = host, base.resolve(), arguments, timeout
+        self.seconds: dict[str, float] = {}  # of each node that ran in the last run
         models = (f"models/{kind}" for kind in ("diffusion_models", "vae", "text_encoders", "model_patches"))
         for folder in ("custom_nodes", "input", "output", "temp", "user", *models):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
@@ -171,6 +173,7 @@ class Server:
                 if not answer.ok:
                     raise WorkflowError(refusal(body))
             prompt_id = body["prompt_id"]
+            self.seconds, node, since = {}, None, time.monotonic()
             async for message in events:
                 if message.type != aiohttp.WSMsgType.TEXT:
                     continue
@@ -184,8 +187,13 @@ class Server:
                     raise WorkflowError(f"{data['node_type']} ({data['node_id']}): {data['exception_message'].strip()}")
                 elif kind == "execution_interrupted":
                     raise WorkflowError(f"interrupted in {data['node_type']} ({data['node_id']})")
-                elif kind == "executing" and data["node"] is None:  # after the history is written
-                    break
+                elif kind == "executing":
+                    now = time.monotonic()
+                    if node is not None:
+                        self.seconds[node] = self.seconds.get(node, 0.0) + now - since
+                    node, since = data["node"], now
+                    if node is None:  # after the history is written
+                        break
             else:
                 raise self._gone("went away")
             async with session.get(f"{base}/history/{prompt_id}") as answer:
@@ -193,6 +201,11 @@ class Server:
         lists = [value for node in outputs.values() for value in node.values() if isinstance(value, list)]
         files = [entry for entries in lists for entry in entries if isinstance(entry, dict) and "filename" in entry]
         return [self.base / file["type"] / file["subfolder"] / file["filename"] for file in files]
+
+
+def sampling_seconds(server: Server, api: dict) -> float:
+    """How long the samplers of a workflow took in the last run. A sampler that ComfyUI had cached took nothing."""
+    return sum(server.seconds.get(name, 0.0) for name, node in api.items() if node["class_type"] in SAMPLERS)
 
 
 def refusal(body: dict) -> str:

@@ -1,4 +1,4 @@
-"""run.py train mini-vae | mini-clip | mini-t2v | mini-i2v | video-prompt | ssg-adapter: see cli/train_options.py."""
+"""run.py train mini-vae | mini-clip | mini-t2v | ... | planner: see cli/train_options.py."""
 
 import torch
 

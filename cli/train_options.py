@@ -1,11 +1,12 @@
-"""python run.py train mini-vae | mini-clip | mini-t2v | mini-i2v | video-prompt | ssg-adapter: the mini model family of
-MiniWorld, by the host's own modules.
+"""python run.py train mini-vae | mini-clip | mini-t2v | mini-i2v | video-prompt | ssg-adapter | plan-adapter |
+planner: the mini model family of MiniWorld, by the host's own modules.
 
 Each can be stopped and continued (--resume) and leaves in OUT a safetensors file that ComfyUI's loaders read, with the
 command, the seed, the steps and the held-out scores in its metadata. Order: mini-vae and mini-clip first, then
 mini-t2v, then mini-i2v, which starts from mini-t2v, then mini-i2v-deaf, which learns to ignore half of its captions,
-video-prompt, the Video-As-Prompt expert beside mini-i2v, or ssg-adapter, the SSG Adapter beside mini-t2v. With --pairs
-or --clips these two are trained on videos of one's own, beside a model of one's own.
+video-prompt, the Video-As-Prompt expert beside mini-i2v, or ssg-adapter, the SSG Adapter beside mini-t2v, or
+plan-adapter, compressor and Plan Adapter beside mini-t2v in windows, then planner, which draws their plans. With
+--pairs or --clips, video-prompt and ssg-adapter are trained on videos of one's own, beside a model of one's own.
 """
 
 import argparse
@@ -26,6 +27,8 @@ MODELS = {  # name -> module, minutes, batch, rate
     "mini-i2v-deaf": ("mini.dit", 15.0, 24, 1e-3),
     "video-prompt": ("mini.video_prompt", 20.0, 24, 8e-3),
     "ssg-adapter": ("mini.ssg_adapter", 10.0, 24, 8e-3),
+    "plan-adapter": ("mini.plan_adapter", 22.0, 6, 8e-3),
+    "planner": ("mini.planner", 12.0, 16, 8e-3),
 }
 OWN = {"video-prompt": ("cli.own_expert", 60.0, 1, 5e-5), "ssg-adapter": ("cli.own_adapter", 60.0, 1, 3e-4)}
 OWN_NEEDS = {  # flag -> model, files

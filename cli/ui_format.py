@@ -118,7 +118,7 @@ def to_ui(api: dict, object_info: dict, models: dict[str, dict]) -> dict:
         for node in api.values()
         for m in files_of(node, models)
     ]
-    nodes.append(note(len(nodes) + 1, [-COLUMN, 0], "Files this needs", "\n".join(needed)))
+    nodes.append(note(len(nodes) + 1, [-COLUMN, 0], "Files this needs", "\n".join(needed) or "none"))
     return {
         "last_node_id": len(nodes),
         "last_link_id": len(links),

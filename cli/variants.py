@@ -42,9 +42,15 @@ def fill(api: dict, text: str, seed: int) -> dict:
     """The workflow with this caption and seed. The caption goes into the node titled "Prompt": an encoder's `text`, or
     the `value` of a primitive string, which can feed an encoder and whatever else reads the prompt."""
     primitive = any("value" in node["inputs"] for node in api.values() if node["_meta"]["title"] == "Prompt")
-    api = titled(api, {"Prompt": {"value" if primitive else "text": text}})
+    return seeded(titled(api, {"Prompt": {"value" if primitive else "text": text}}), seed)
+
+
+def seeded(api: dict, seed: int) -> dict:
+    """Puts the seed into every seed input of `api`, and returns it."""
+    drafted = any("noise_seed" in node["inputs"] for node in api.values())
+    seeds = {"seed": seed + 500 if drafted else seed, "noise_seed": seed}  # a draft and its render do not share noise
     for node in api.values():
-        node["inputs"] |= {key: seed for key in ("seed", "noise_seed") if key in node["inputs"]}
+        node["inputs"] |= {key: value for key, value in seeds.items() if key in node["inputs"]}
     return api
 
 

@@ -46,8 +46,8 @@ def put_together(parts: Parts) -> bytes:
 
 
 def drop(parts: Parts, rng: Random) -> None:
-    for _ in range(rng.randrange(1, 3)):
-        parts.tensors.pop(rng.choice(sorted(parts.tensors)), None)
+    for _ in range(min(rng.randrange(1, 3), len(parts.tensors))):
+        parts.tensors.pop(rng.choice(sorted(parts.tensors)))
 
 
 def rename(parts: Parts, rng: Random) -> None:

@@ -146,15 +146,19 @@ def clip_vision(**states) -> comfy.clip_vision.Output:
     return output
 
 
-def sample(model, shot: Shot, callback=None) -> Tensor:
-    """[batch, channels, frames, height, width]; of a model that makes sound along both latents, [batch, 1, numbers]."""
+def sample(model, shot: Shot, callback=None, positive=None, negative=None) -> Tensor:
+    """[batch, channels, frames, height, width]; of a model that makes sound along both latents, [batch, 1, numbers].
+    positive, negative: CONDITIONING in place of the shot's own."""
     toy = EVERY[shot.toy]
     shape = (shot.batch, toy.channels, shot.frames, shot.height, shot.width)
     mask = None
     if "first_frame" in toy.conds:  # per-frame timesteps
         mask = torch.ones(1, 1, *shape[2:])
         mask[:, :, 0] = 0
-    conds = [conditioning(shot, words, seed) for words, seed in ((shot.words, 20), (shot.negative_words, 21))]
+    conds = [
+        positive or conditioning(shot, shot.words, 20),
+        negative or conditioning(shot, shot.negative_words, 21),
+    ]
     noise, latent = seeded(*shape, seed=shot.seed), torch.zeros(shape) if mask is None else seeded(*shape, seed=13)
     if {"guides", "thinned"} & set(toy.conds):
         conds, latent, mask = with_guides(shot, conds, latent, torch.ones(shot.batch, 1, *shape[2:]))

@@ -12,9 +12,11 @@ MODELS = {
     "wan2.1_i2v_480p_14B_fp16.safetensors": "wan-i2v-clip",
     "wan2.2_i2v_high_noise_14B_fp8_scaled.safetensors": "wan-i2v",
     "wan2.2_i2v_low_noise_14B_fp8_scaled.safetensors": "wan-i2v",
+    "wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors": "wan-t2v",
+    "wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors": "wan-t2v",
     "hunyuan_video_v2_replace_image_to_video_720p_bf16.safetensors": "hunyuan-t2v",
 }
-READERS = ("SemVidFocalGuidance", "SemVidAttentionMaps")  # nodes that read tokens
+READERS = ("SemVidFocalGuidance", "SemVidAttentionMaps", "SemVidPromptTimeline")  # nodes that use a CLIP
 
 
 def load_workflow(name: str) -> dict:
@@ -50,6 +52,10 @@ def on_toys(api: dict, **changes) -> dict:
                 inputs["expert_name"] = "toy_expert.safetensors"
             case "SemVidSSGAdapterLoader":
                 inputs["adapter_name"] = "toy_adapter.safetensors"
+            case "SemVidPlannerLoad":
+                inputs["planner_name"] = "toy_planner.safetensors"
+            case "SemVidPlanAdapterLoader":
+                inputs["adapter_name"] = "toy_plan_adapter.safetensors"
             case "SemVidCLIPLoader":
                 inputs["clip_name"] = "mini_clip.safetensors"
             case "SemVidCLIPSpatialMask":
@@ -66,6 +72,7 @@ def on_toys(api: dict, **changes) -> dict:
 def write_toys(models: Path) -> None:
     """The toys of all shipped workflows, into a ComfyUI models folder. Import after ComfyUI is on sys.path."""
     from .toy import write_toy, write_toy_adapter, write_toy_expert, write_toy_lora, write_toy_vae
+    from .toy_plans import write_toy_plan_adapter, write_toy_planner
 
     for toy in set(MODELS.values()):
         write_toy(toy, models / "diffusion_models" / f"{toy}.safetensors")
@@ -73,3 +80,5 @@ def write_toys(models: Path) -> None:
     write_toy_lora(models / "loras" / "toy_lora.safetensors")
     write_toy_expert(models / "model_patches" / "toy_expert.safetensors")
     write_toy_adapter(models / "model_patches" / "toy_adapter.safetensors")
+    write_toy_plan_adapter(models / "model_patches" / "toy_plan_adapter.safetensors")
+    write_toy_planner(models / "model_patches" / "toy_planner.safetensors")

@@ -20,9 +20,12 @@ class Call:
 
     q: [batch, queries, heads, dim]; k, v: [batch, keys, heads, dim]; after RoPE.
     before, after: queries in front of and behind the video grid (on joint attention `before` includes the text).
+    keys_before: keys in front of the video grid, also where an editor hands on a part of the queries.
     mask: None or additive / boolean [batch | 1, heads | 1, queries | 1, keys].
     batch: rows of the model's batch that q holds; None where that cannot be known, because another patch (KJNodes
     WanVideoNAG) calls the attention with a part of the batch, or once more with a prompt of its own.
+    frames: of a call that an editor has cut out, the frames of the grid that q holds, in order, while k and v hold all;
+    None: q holds all.
     """
 
     q: Tensor
@@ -34,6 +37,8 @@ class Call:
     before: int
     after: int
     batch: tuple[int, ...] | None
+    keys_before: int = 0
+    frames: tuple[int, ...] | None = None
 
     def replace(self, **changes) -> "Call":
         return replace(self, **changes)

@@ -18,17 +18,19 @@ from torch import Tensor
 
 from .block_numbers import numbered_blocks
 from .call import Call, Continue, Edit, UnknownRows
+from .chunks import in_chunks
 from .families import family_of
 from .forward import RUN, Forward, Run, bind, read
 from .layout import AUDIO_QUERIES, Layout, Site, SiteKind
+from .pieces import OVERRIDE, Pieces, can_be_in_pieces, in_pieces
+from .refiner import Refine, refining
 from .schedule import ALWAYS, Interval
 
 EDITORS = "semantic_video_editors"
-OVERRIDE = "optimized_attention_override"
 
 
-Splits = Literal["nothing", "queries", "windows"]
-INNERMOST: tuple[Splits, ...] = ("windows", "queries", "nothing")
+Splits = Literal["nothing", "queries", "frames", "windows"]
+INNERMOST: tuple[Splits, ...] = ("windows", "frames", "queries", "nothing")
 Inputs = Callable[[Forward], dict]  # -> arguments of the model's call to replace, by name
 
 
@@ -36,10 +38,14 @@ Inputs = Callable[[Forward], dict]  # -> arguments of the model's call to replac
 class Editor:
     """name: one per technique; applied twice and active twice, the later application acts.
 
-    splits: what it hands on, apart from whole calls: those whose only queries lie outside the video ("queries"), or any
-    part ("windows"). It runs the nearer to the backend, inside all editors that need more of a call.
-    check: called with the Run before the first step; raises ValueError for what cannot work.
-    inputs: instead of `edit`, with no sites.
+    splits: what it hands on, apart from whole calls: those whose only queries lie outside the video ("queries"), those
+    of some of its frames besides, which `Call.frames` names ("frames"), or any part ("windows"). It runs the nearer to
+    the backend, inside all editors that need more of a call.
+    check: called with the Run before the first step; raises ValueError for what cannot work. refine: what it makes of
+    the prompt's tokens where the model refines them, see `refining`.
+    inputs: instead of `edit`, with no sites. tokens: how many tokens at most go through a block's feed-forward at once
+    in a call of the model, so that what a step holds does not grow with the video; pieces: instead of `edit`, where no
+    other editor acts and the model's blocks can. None from either: as ever.
     """
 
     name: str
@@ -49,6 +55,9 @@ class Editor:
     splits: Splits = "nothing"
     check: Callable[[Run], None] | None = None
     inputs: Inputs | None = None
+    tokens: Callable[[Forward], int | None] | None = None
+    pieces: Callable[[Forward], Pieces | None] | None = None
+    refine: Refine | None = None
 
 
 def edit_attention(
@@ -60,6 +69,9 @@ def edit_attention(
     interval: Interval = ALWAYS,
     splits: Splits = "nothing",
     check: Callable[[Run], None] | None = None,
+    tokens: Callable[[Forward], int | None] | None = None,
+    pieces: Callable[[Forward], Pieces | None] | None = None,
+    refine: Refine | None = None,
     active: bool = True,
 ):
     """A clone of MODEL whose attention at `sites` goes through `edit` during `interval`; `model` itself if not
@@ -68,7 +80,8 @@ def edit_attention(
     Raises ValueError for a model of no known family.
     """
     family_of(model)
-    return _install(model, Editor(name, edit, tuple(sites), interval, splits, check)) if active else model
+    editor = Editor(name, edit, tuple(sites), interval, splits, check, None, tokens, pieces, refine)
+    return _install(model, editor) if active else model
 
 
 def edit_inputs(
@@ -168,9 +181,16 @@ def _around_call(executor, *args, **kwargs):
         (e for e in acting.values() if e.sites), key=lambda editor: INNERMOST.index(editor.splits)
     ):  # innermost first
         inner[OVERRIDE] = _override(forward, editors, options.get(OVERRIDE))
+        alone = editors[0].pieces if len(editors) == 1 and can_be_in_pieces(forward, options) else None
         if not forward.family.HOST_NUMBERS_BLOCKS:
             inner["patches_replace"] = numbered_blocks(options, forward.family.blocks(forward.module))
-    return executor(*bound.args[1:], **bound.kwargs)
+        elif alone and (pieces := alone(forward)):
+            inner["patches_replace"] = in_pieces(forward, options, pieces)
+            forward.run.fired.add(editors[0].name)
+    sizes = [editor.tokens(forward) for editor in acting.values() if editor.tokens]
+    chunks = in_chunks(forward.family.token_modules(forward.module), min(filter(None, sizes), default=None))
+    with chunks, refining(forward, [editor.refine for editor in acting.values() if editor.refine]):
+        return executor(*bound.args[1:], **bound.kwargs)
 
 
 def _override(forward: Forward, editors: list[Editor], previous: Callable | None) -> Callable:
@@ -209,7 +229,7 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
         before, after = outside_video(forward.layout, site, q.shape[1])
         whole = len(q) == len(forward.rows) and site != last
         batch = tuple(range(len(q))) if whole else None
-        out = proceed(Call(q, k, v, mask, site, forward, before, after, batch))
+        out = proceed(Call(q, k, v, mask, site, forward, before, after, batch, before))
         return out.unflatten(2, (heads, -1)).transpose(1, 2) if by_head_out else out
 
     return override

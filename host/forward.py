@@ -21,6 +21,7 @@ from .families import Family, known_family, wan
 from .layout import Crop, Layout, Site, video_of
 from .schedule import ALWAYS, EPSILON, Interval
 from .text_features import text_features
+from .timeline import SPANS
 
 RUN = "semantic_video_run"
 
@@ -36,7 +37,8 @@ class Run:
     it is restricted to, lengths and then offsets of (frames, height, width). size: (frames, height, width) of the whole
     video's latent. patchers: the MODELs that run, one a device. texts: the raw text features of all conditionings but
     the negative ones. family: of the model, where it is known. frame_rate: video frames a second that a conditioning
-    names (LTX), or None.
+    names (LTX), or None. options: the MODEL's transformer_options. timelines: the spans of text of those conditionings
+    that have such.
     A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
     """
 
@@ -52,6 +54,8 @@ class Run:
     texts: list[torch.Tensor] = field(default_factory=list)
     family: Family | None = None
     frame_rate: float | None = None
+    options: dict = field(default_factory=dict)
+    timelines: dict[UUID, tuple] = field(default_factory=dict)
     fired: set[str] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
 
@@ -89,6 +93,8 @@ class Run:
         }
         names = {entry.get("uuid"): name for name, entries in guider.conds.items() for entry in entries or ()}
         texts = [text_features(entry) for entry in heard if "cross_attn" in entry]
+        every = [entry for entries in guider.conds.values() for entry in entries or ()]
+        timelines = {entry["uuid"]: entry[SPANS] for entry in every if SPANS in entry}
         return cls(
             model_sampling=guider.model_patcher.get_model_object("model_sampling"),
             sigmas=sigmas.tolist(),
@@ -100,6 +106,8 @@ class Run:
             texts=texts,
             family=family,
             frame_rate=next((float(entry["frame_rate"]) for entry in heard if "frame_rate" in entry), None),
+            options=guider.model_options.get("transformer_options", {}),
+            timelines=timelines,
         )
 
     def prepared(self, guider) -> None:
@@ -107,13 +115,21 @@ class Run:
         others, under the uuid of the original: each such copy gets a uuid of its own, so that a uuid has one name."""
         main = guider.model_patcher
         self.patchers = [main, *main.get_additional_models_with_key("multigpu")]
-        for name, entries in guider.conds.items():
-            for entry in entries or ():
-                if self.names.get(entry.get("uuid")) != name:
-                    entry["uuid"] = uuid4()
-                    self.names[entry["uuid"]] = name
-                if "area" in entry:
-                    self.areas[entry["uuid"]] = comfy.samplers.add_area_dims(list(entry["area"]), 3)
+        each = [(name, entry) for name, entries in guider.conds.items() for entry in entries or ()]
+        copies = [(name, entry) for name, entry in each if self.names.get(entry.get("uuid")) != name]
+        spans = {
+            id(entry["model_conds"].get("c_crossattn")): self.timelines.get(entry["uuid"])
+            for name, entry in each
+            if self.names.get(entry["uuid"]) == name
+        }
+        for name, entry in copies:  # the text is that of the conditioning beside it, not that of the original
+            entry["uuid"] = uuid4()
+            self.names[entry["uuid"]] = name
+            if own := spans.get(id(entry["model_conds"].get("c_crossattn"))):
+                self.timelines[entry["uuid"]] = own
+        for _, entry in each:
+            if "area" in entry:
+                self.areas[entry["uuid"]] = comfy.samplers.add_area_dims(list(entry["area"]), 3)
 
 
 @dataclass(eq=False)
@@ -159,6 +175,14 @@ class Forward:
         kinds = [self._kind(uuid, chunk) for uuid, chunk in zip(uuids, chunks)]
         each = self.latent.shape[0] // len(chunks)
         return tuple(kind for kind in kinds for _ in range(each))
+
+    @cached_property
+    def timelines(self) -> tuple[tuple | None, ...]:
+        """For each batch row the spans of text of its conditioning; None where it has no timeline."""
+        chunks = self.options.get("cond_or_uncond") or [0]
+        uuids = self.options.get("uuids") or [None] * len(chunks)
+        each = self.latent.shape[0] // len(chunks)
+        return tuple(self.run.timelines.get(uuid) for uuid in uuids for _ in range(each))
 
     @cached_property
     def crops(self) -> tuple[Crop, ...]:

@@ -15,9 +15,10 @@ class Layout:
 
     before: reference tokens in front of the grid; after: in-context tokens behind it; both without text.
     text, image: keys of the text and the image cross-attention, 0 where the family has none. On joint attention image
-    counts the tokens of a CLIP or SigLIP image in front of the prompt's. audio: tokens of the sound that is made along;
-    in joint attention they are the last of `before`, elsewhere they have attentions of their own. patch: latent cells
-    of a token, height and width; the last row and column of tokens may be padded.
+    counts the tokens of a CLIP or SigLIP image in front of the prompt's, glyphs those of quoted words (byT5) between
+    both. audio: tokens of the sound that is made along; in joint attention they are the last of `before`, elsewhere
+    they have attentions of their own. patch: latent cells of a token, height and width; the last row and column of
+    tokens may be padded.
     """
 
     frames: int
@@ -28,6 +29,7 @@ class Layout:
     text: int = 0
     image: int = 0
     audio: int = 0
+    glyphs: int = 0
     patch: tuple[int, int] = (1, 1)
 
     @property
@@ -71,6 +73,21 @@ class Site:
     block: int
     blocks: int
     stream: Literal["double", "single", "side"] = "double"
+
+
+@dataclass(frozen=True)
+class TimeRope:
+    """How the model turns queries and keys by their place in time (RoPE): channels (first[i], second[i]) of every head
+    by freqs[i] radians a latent frame.
+
+    first, second: slices of a head's channels; freqs: [pairs], or [heads, pairs] where heads differ, fp64. following:
+    tokens right behind the video that the model places after its last frame.
+    """
+
+    first: slice
+    second: slice
+    freqs: Tensor
+    following: int = 0
 
 
 def video_of(arguments: dict) -> Tensor:

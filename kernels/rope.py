@@ -1,4 +1,8 @@
-"""Rotary position embedding of the cells of a grid that need not be the video's own (RoPE, arXiv 2104.09864)."""
+"""Rotary position embedding (RoPE, arXiv 2104.09864): of the cells of a grid that need not be the video's own, and
+turned on to other places after the model has applied its own.
+
+    R(scale t w) = R((scale - 1) t w) R(t w)        a rotation by an angle, then by another, is one by their sum
+"""
 
 import torch
 from torch import Tensor
@@ -71,3 +75,22 @@ def apply_rope(x: Tensor, freqs: Tensor | None) -> Tensor:
         .flatten(1, 2)
         .to(x.dtype)
     )
+
+
+def time_shifts(frames: int, scale: float, freqs: Tensor) -> Tensor:
+    """Angles that move latent frame t from place t to place scale * t in time: [frames, ..., pairs], fp64 radians.
+    freqs: [..., pairs] radians a frame. scale 1 moves nothing; the first frame stays where it is."""
+    places = torch.arange(frames, dtype=torch.float64, device=freqs.device)
+    return (scale - 1.0) * places.view(-1, *[1] * freqs.ndim) * freqs
+
+
+def turn_(x: Tensor, angles: Tensor, first: slice, second: slice) -> None:
+    """Turns x [batch, frames * area, heads, dim] in place: the channel pairs (first, second) of frame t by angles[t],
+    [frames, pairs] or [frames, heads, pairs] radians. Computed in fp32 or wider."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    angles = angles.view(len(angles), 1, -1, angles.shape[-1])  # the same for all tokens of a frame
+    cos, sin = (f(angles).to(wide).to(x.device) for f in (torch.cos, torch.sin))
+    frames = x.unflatten(1, (len(angles), -1))
+    a, b = (frames[..., channels].to(wide, copy=True) for channels in (first, second))
+    frames[..., first] = a * cos - b * sin
+    frames[..., second] = a * sin + b * cos

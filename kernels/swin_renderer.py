@@ -6,10 +6,12 @@
 Cost is linear in the clip's length, and an even and an odd block together show a frame the 2W frames around it. Shifted
 windows along time are published (SemanticGen, arXiv 2512.20619, section 3.3); which blocks are odd and how the ends are
 cut is our choice: no cyclic roll and no mask, an end shorter than W/2 joins its neighbour, so any attention backend
-serves. Rotating anchors follow LVSA (arXiv 2605.31057).
+serves. Rotating anchors follow LVSA (arXiv 2605.31057). Windows cut at the spans of a story, and the frames before each
+that it looks back on, are our choice.
 """
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from math import ceil
@@ -32,6 +34,19 @@ def window_spans(frames: int, window: int, shifted: bool) -> list[Span]:
     if len(cuts) > 2 and cuts[-1] - cuts[-2] < window / 2:
         del cuts[-2]
     return list(zip(cuts, cuts[1:]))
+
+
+def story_spans(frames: tuple[int, ...], starts: tuple[int, ...], longest: int) -> list[Span]:
+    """Cuts where a part of a story begins. frames: index in the whole video of each latent frame seen; starts: first
+    latent frames of the parts, rising. Parts of more than `longest` frames are cut further into equal ones."""
+    parts = [bisect_right(starts, frame) for frame in frames]
+    cuts = [0, *(i for i in range(1, len(parts)) if parts[i] != parts[i - 1]), len(parts)]
+    spans = []
+    for start, end in zip(cuts, cuts[1:]):
+        pieces = ceil((end - start) / longest)
+        inner = [start + (end - start) * i // pieces for i in range(pieces + 1)]
+        spans += zip(inner, inner[1:])
+    return spans
 
 
 def anchor_frames(frames: int, anchors: Anchors, interval: int = 1, step: int = 0) -> tuple[int, ...]:
@@ -74,16 +89,39 @@ class WindowGroup:
     """Neighbouring windows of one size, so that they fold into the batch of one attention call."""
 
     spans: tuple[Span, ...]
-    anchors: tuple[tuple[int, ...], ...]  # for each window the anchors outside it
+    beside: tuple[tuple[int, ...], ...]  # for each window the frames outside it that it sees: anchors, look-back
+
+    @property
+    def start(self) -> int:
+        return self.spans[0][0]
+
+    @property
+    def end(self) -> int:
+        return self.spans[-1][1]
+
+    def split(self, most: int) -> Iterator["WindowGroup"]:
+        """Groups of at most `most` windows, at least one."""
+        most = max(1, most)
+        for i in range(0, len(self.spans), most):
+            yield WindowGroup(self.spans[i : i + most], self.beside[i : i + most])
 
 
-def window_groups(spans: list[Span], anchors: tuple[int, ...] = (), fold: bool = True) -> list[WindowGroup]:
-    """Groups neighbouring spans with equally many frames and equally many anchors outside; `fold` False keeps each span
+def frames_beside(span: Span, anchors: tuple[int, ...] = (), look_back: int = 0) -> tuple[int, ...]:
+    """Frames outside a window that it sees: the anchors, and `look_back` frames before its first one."""
+    start, end = span
+    back = range(max(0, start - look_back), start)
+    return tuple(sorted({a for a in anchors if not start <= a < end} | set(back)))
+
+
+def window_groups(
+    spans: list[Span], anchors: tuple[int, ...] = (), fold: bool = True, look_back: int = 0
+) -> list[WindowGroup]:
+    """Groups neighbouring spans with equally many frames, and equally many beside; `fold` False keeps each span
     alone."""
-    outside = [tuple(a for a in anchors if not start <= a < end) for start, end in spans]
-    sizes = [(end - start, len(out), 0 if fold else i) for i, ((start, end), out) in enumerate(zip(spans, outside))]
+    beside = [frames_beside(span, anchors, look_back) for span in spans]
+    sizes = [(end - start, len(out), 0 if fold else i) for i, ((start, end), out) in enumerate(zip(spans, beside))]
     groups = [[i for i, _ in group] for _, group in groupby(enumerate(sizes), key=lambda item: item[1])]
-    return [WindowGroup(tuple(spans[i] for i in g), tuple(outside[i] for i in g)) for g in groups]
+    return [WindowGroup(tuple(spans[i] for i in g), tuple(beside[i] for i in g)) for g in groups]
 
 
 def windowed_attention(
@@ -96,13 +134,18 @@ def windowed_attention(
     before: int = 0,
     after: int = 0,
     mask: Tensor | None = None,
+    look_back: int = 0,
+    tokens_a_call: int | None = None,
 ) -> Tensor:
-    """Attention in which video queries see their own window, the anchors and all tokens that are not video.
+    """Attention in which video queries see their own window, `look_back` frames before it, the anchors and all tokens
+    that are not video.
 
     q: [batch, before + frames * area + after, heads, dim], frames in order, `area` tokens each; k, v: the same, or
     longer at the end. before, after: tokens in front of and behind the video (text, references). Their own queries see
     everything, and so does every window see them. mask: None or additive / boolean [batch | 1, heads | 1, queries | 1,
-    keys]. attend: dense attention on such tensors, returning [batch, queries, heads * dim].
+    keys]. attend: dense attention on such tensors, returning [batch, queries, heads * dim]. tokens_a_call: equal
+    windows share a call as long as they have so many queries together, so that what a call needs does not grow with the
+    video; None: all that are equal.
     Returns [batch, queries, heads * dim], equal to masked dense attention.
     """
     batch, tokens = q.shape[:2]
@@ -110,21 +153,21 @@ def windowed_attention(
     area = (tokens - before - after) // spans[-1][1]
     masked_queries = mask is not None and mask.shape[-2] > 1
 
-    def tokens_of(x: Tensor, start: int, end: int) -> Tensor:
-        return x[:, before + start * area : before + end * area]
+    def rows_of(group: WindowGroup) -> slice:
+        return slice(before + group.start * area, before + group.end * area)
 
     def keys_of(x: Tensor, group: WindowGroup) -> Tensor:
         """[batch, keys, ...] -> [batch * windows, keys seen by a window, ...]; a view where a window sees nothing but
         itself."""
         windows = len(group.spans)
-        own = tokens_of(x, group.spans[0][0], group.spans[-1][1]).unflatten(1, (windows, -1))
+        own = x[:, rows_of(group)].unflatten(1, (windows, -1))
         seen = [own]
         if x.shape[1] > tokens - before - after:
             others = torch.cat((x[:, :before], x[:, video.stop :]), dim=1)
             seen.append(others.unsqueeze(1).expand(-1, windows, *others.shape[1:]))
-        if group.anchors[0]:
+        if group.beside[0]:
             frames = x[:, video].unflatten(1, (-1, area))
-            seen.append(frames[:, torch.tensor(group.anchors, device=x.device)].flatten(2, 3))
+            seen.append(frames[:, torch.tensor(group.beside, device=x.device)].flatten(2, 3))
         return (torch.cat(seen, dim=2) if len(seen) > 1 else own).flatten(0, 1)
 
     def mask_of(queries: slice, group: WindowGroup | None = None) -> Tensor | None:
@@ -135,18 +178,25 @@ def windowed_attention(
             return rows
         return keys_of(rows.expand(batch, -1, -1, -1).movedim(-1, 1), group).movedim(1, -1)
 
-    out = []
-    if before:
-        out.append(attend(q[:, :before], k, v, mask_of(slice(before))))
-    for group in window_groups(spans, anchors, fold=not masked_queries):
-        start, end = group.spans[0][0], group.spans[-1][1]
-        queries = tokens_of(q, start, end).unflatten(1, (len(group.spans), -1)).flatten(0, 1)
-        rows = slice(before + start * area, before + end * area)
-        out.append(
-            attend(queries, keys_of(k, group), keys_of(v, group), mask_of(rows, group)).reshape(
-                batch, (end - start) * area, -1
-            )
-        )
-    if after:
-        out.append(attend(q[:, video.stop :], k, v, mask_of(slice(video.stop, tokens))))
-    return torch.cat(out, dim=1) if len(out) > 1 else out[0]
+    def parts() -> Iterator[tuple[slice, Tensor]]:
+        if before:
+            yield slice(before), attend(q[:, :before], k, v, mask_of(slice(before)))
+        for whole in window_groups(spans, anchors, not masked_queries, look_back):
+            first, last = whole.spans[0]
+            most = len(whole.spans) if tokens_a_call is None else tokens_a_call // ((last - first) * area)
+            for group in whole.split(most):
+                rows = rows_of(group)
+                queries = q[:, rows].unflatten(1, (len(group.spans), -1)).flatten(0, 1)
+                out = attend(queries, keys_of(k, group), keys_of(v, group), mask_of(rows, group))
+                yield rows, out.reshape(batch, rows.stop - rows.start, -1)
+        if after:
+            yield slice(video.stop, tokens), attend(q[:, video.stop :], k, v, mask_of(slice(video.stop, tokens)))
+
+    out = None
+    for rows, part in parts():
+        if part.shape[1] == tokens:
+            return part
+        if out is None:
+            out = part.new_empty(batch, tokens, part.shape[-1])
+        out[:, rows] = part
+    return out

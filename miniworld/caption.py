@@ -70,6 +70,19 @@ def phrase(thing: ThingFacts, rng: Random | None = None) -> str:
     return " ".join(["an" if said[0][0] in "aeiou" else "a", *said])
 
 
+def doing(thing: ThingFacts, rng: Random | None = None) -> str:
+    """What a thing does, "moves left"; "" where that is not said."""
+    if not thing.motion:
+        return ""
+    change = f"change {thing.to_colour}" if thing.motion == "change" else thing.motion
+    return _pick(MOTION_WORDS[thing.heading or change], rng)
+
+
+def place_of(facts: Facts, rng: Random | None = None) -> str:
+    """Where it is, "on a white background"; "" where that is not said."""
+    return _pick(PLACE_WORDS, rng).format(_pick(BACKGROUND_WORDS[facts.background], rng)) if facts.background else ""
+
+
 def describe(facts: Facts, rng: Random | None = None) -> str:
     """A caption that says exactly `facts`; rng draws synonyms and word order, None takes the plain ones.
 
@@ -79,10 +92,10 @@ def describe(facts: Facts, rng: Random | None = None) -> str:
     if not (len(facts.things) == 1 and not facts.relation or len(facts.things) == 2 and not facts.things[1].motion):
         raise ValueError(f"cannot say {facts}; give one thing without a relation, or two and no motion of the second")
     subject = facts.things[0]
-    does = _pick(MOTION_WORDS[_motion_key(subject)], rng) if subject.motion else ""
+    does = doing(subject, rng)
     second = phrase(facts.things[1], rng) if len(facts.things) == 2 else ""
     related = f"{_pick(RELATION_WORDS[facts.relation], rng)} {second}" if facts.relation else second
-    place = _pick(PLACE_WORDS, rng).format(_pick(BACKGROUND_WORDS[facts.background], rng)) if facts.background else ""
+    place = place_of(facts, rng)
     # "moves left left of" would not read
     comma = second and not facts.relation or does and facts.relation in ("left of", "right of")
     orders = [[phrase(subject, rng), does, "," * bool(comma), related]] + [
@@ -150,10 +163,6 @@ def parse(text: str) -> Facts:
 
 def _pick(options, rng: Random | None):
     return rng.choice(options) if rng else options[0]
-
-
-def _motion_key(thing: ThingFacts) -> str:
-    return thing.heading or (f"change {thing.to_colour}" if thing.motion == "change" else thing.motion)
 
 
 def _any(table: str, name: str) -> str:

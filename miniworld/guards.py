@@ -1,7 +1,8 @@
 """Guards for long videos: what a headline score can hide. A frozen, looping, stitched or drifting video must not win.
 
-All read frames [time, height, width, 3], 0..1, of one clip. Lower is better for drift, seams and loops; more dynamic is
-only better up to what the caption asks, so compare it with the unpatched model's.
+All read frames [time, height, width, 3], 0..1, of one clip; what is not of this world is computed in kernels/drift.py.
+Lower is better for drift, seams, loops and speckle; more dynamic is only better up to what the caption asks, so compare
+it with the truth's.
 """
 
 from collections.abc import Sequence
@@ -10,60 +11,56 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..kernels.drift import dynamic_degree as changing_share
+from ..kernels.drift import ends, loop_score, seams
 from .oracle import Report, Track, observe
 from .scene import NOMINAL_FRAMES, Facts
-from .segment import shape_fit
+from .segment import border, shape_fit, soften
 
-CELLS = 16  # frames are compared as CELLS x CELLS means, in which pixel noise vanishes and objects do not
-CHANGED = 0.25  # RGB distance from which a cell has changed
-STILL = 0.001  # mean RGB distance of two frames below which nothing has happened
+__all__ = ["dynamic_degree", "identity_drift", "loop_score", "seam_strength", "speckle"]
+
 SURE = 80.0  # sharpness of the shape verdict: an overlap better by 0.05 wins with odds of e^4
+FAINT = 0.08  # RGB distance from which a pixel is no longer background
+SOLID = 0.25  # the same, in a mean of 3 x 3, from which it belongs to an object
+REACH = 4  # pixels around an object that its soft rim may take
+BORDER_FRAMES = (-1, 4)  # of a border: the frame before it, and its first latent frame
+LEAST_SPECKLE = 2 / 64**2  # share of faint pixels below which a picture is clean
 
 
 def dynamic_degree(frames: Tensor, window: int = NOMINAL_FRAMES) -> float:
     """Share of the picture that changes within `window` frames, mean over such windows; 0..1, 0 for a frozen video. A
     rendered clip with a moving object has about 0.1 to 0.3, and the same path at a quarter of the speed accordingly
     less."""
-    cells = _cells(frames)
-    parts = cells.split(window) if len(cells) > window else (cells,)
-    changed = [((p.amax(0) - p.amin(0)).norm(dim=0) > CHANGED).float().mean() for p in parts if len(p) > window // 2]
-    return float(torch.stack(changed).mean())
-
-
-def loop_score(frames: Tensor) -> float:
-    """How fully the video comes back to what it showed: 0..1, 0 if it never does, 1 for a loop or a frozen video.
-
-    With D(lag) the mean squared difference of frames `lag` apart: the deepest fall of D below what it reached at a
-    shorter lag, relative to that, over lags from a quarter to half of the video (a shorter period has a multiple
-    there). Our choice. Blinking and circling objects come back by themselves, so compare clips of the same caption
-    only.
-    """
-    cells = _cells(frames).flatten(1)
-    # exact where frames repeat
-    apart = torch.cdist(cells, cells, compute_mode="donot_use_mm_for_euclid_dist").square() / CELLS**2
-    distance = torch.stack([apart.diagonal(lag).mean() for lag in range(1, len(cells) // 2 + 1)])
-    highest = distance.cummax(0).values
-    if highest[-1] < max(
-        STILL**2, 1.5 * float(distance[0])
-    ):  # frames far apart differ no more than neighbours do: frozen, or noise
-        return 1.0
-    fall = 1 - distance / highest.clamp(min=STILL**2)
-    return float(fall[max(len(cells) // 4 - 1, 0) :].max().clamp(0, 1))
+    return changing_share(frames, window)
 
 
 def seam_strength(frames: Tensor, borders: Sequence[int]) -> float:
     """Frame difference at window borders over the median frame difference: about 1 without seams, larger where windows
-    do not join.
-
-    borders: for each window but the first, the index of its first frame, 1 .. time - 1; a seam may sit one frame beside
-    it. The median is taken as not less than STILL. Blinking makes jumps of its own, and ratios have a long tail:
-    compare clips of the same caption and sum up by medians. ValueError on a border outside the video, or none.
+    do not fit together; the mean over the borders. Blinking objects and lone jumps make outliers, so on videos that may
+    hold such, compare clips of the same caption and sum up by medians. ValueError on a border outside the video, or
+    none.
     """
-    if not borders or min(borders) < 1 or max(borders) >= len(frames):
-        raise ValueError(f"window borders are {list(borders)}; give at least one, each from 1 to {len(frames) - 1}")
-    jump = _jumps(frames)
-    peaks = [float(jump[max(b - 2, 0) : b + 1].max()) for b in borders]
-    return sum(peaks) / len(peaks) / max(float(jump.median()), STILL)
+    found = seams(frames, borders)
+    return sum(found) / len(found)
+
+
+def speckle(frames: Tensor, borders: Sequence[int]) -> float:
+    """Faint pixels off the background in the frames at window borders, over those in all other frames: 1 where borders
+    look as the rest does, larger where windows begin with a speckled frame. What lies on or near an object does not
+    count, and a clean picture counts as LEAST_SPECKLE."""
+    pictures = frames.detach().float().cpu().clamp(0, 1).movedim(-1, 1)
+    ground = border(pictures).median(1).values
+    ground = ground[:, :, None, None]
+    objects = (soften(pictures) - ground).norm(dim=1, keepdim=True) > SOLID  # a lone speck is none
+    near = F.max_pool2d(objects.float(), 2 * REACH + 1, 1, REACH).squeeze(1) > 0
+    off = (pictures - ground).norm(dim=1) > FAINT
+    faint = (off & ~near).float().mean((-1, -2))
+    at = torch.zeros(len(frames), dtype=torch.bool)
+    for first in borders:
+        at[max(first + BORDER_FRAMES[0], 0) : first + BORDER_FRAMES[1]] = True
+    if not at.any() or at.all():
+        raise ValueError(f"window borders are {list(borders)}; give at least one, and frames between them")
+    return float((faint[at].mean() + LEAST_SPECKLE) / (faint[~at].mean() + LEAST_SPECKLE))
 
 
 def identity_drift(frames: Tensor | Report, said: Facts | None = None) -> float:
@@ -79,31 +76,14 @@ def identity_drift(frames: Tensor | Report, said: Facts | None = None) -> float:
     drifts = [
         _drift(t, bool(t.to_colour) and turns.get(t.colour) == t.to_colour)
         for t in report.tracks
-        if t.visible[: _part(t)].any()
+        if t.visible[ends(len(t.visible))[0]].any()
     ]
     return sum(drifts) / len(drifts) if drifts else 1.0
 
 
-def _cells(frames: Tensor) -> Tensor:
-    """Frames as cell means, [time, 3, CELLS, CELLS]."""
-    return F.adaptive_avg_pool2d(frames.detach().float().cpu().movedim(-1, 1), CELLS)
-
-
-def _jumps(frames: Tensor) -> Tensor:
-    """Mean RGB distance from each frame to the next, [time - 1]."""
-    return _cells(frames).diff(dim=0).norm(dim=1).mean((-1, -2))
-
-
-def _part(track: Track) -> int:
-    return max(1, int(0.15 * len(track.visible)))
-
-
 def _drift(track: Track, colour_may_change: bool) -> float:
-    n = _part(track)
-    parts = [
-        part[track.visible[part]]
-        for part in (torch.arange(n), torch.arange(len(track.visible) - n, len(track.visible)))
-    ]
+    parts = [torch.arange(len(track.visible))[end] for end in ends(len(track.visible))]
+    parts = [part[track.visible[part]] for part in parts]
     if not len(parts[1]):
         return 1.0
     first, last = (torch.softmax(SURE * shape_fit(track.mask[p]).mean(0), -1) for p in parts)

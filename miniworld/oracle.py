@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .caption import parse
+from .render import BLINK_FRAMES
 from .scene import (
     BACKGROUNDS,
     COLOURS,
@@ -24,6 +25,7 @@ from .scene import (
     SHAPES,
     SIZES,
     TRAVEL,
+    TURN,
     Facts,
     ThingFacts,
 )
@@ -33,6 +35,8 @@ LEAST_AREA = 12 / 64**2  # of the frame; a smaller spot is no object. The smalle
 LEAST_TRAVEL = 0.8 * TRAVEL  # paths of models may be a little shorter than true ones
 SIZE_EDGE = math.sqrt(SIZES["small"] * SIZES["large"])
 FIT_FRAMES = 6
+PERIODS = {"circle": TURN, "blink": 2 * BLINK_FRAMES}  # frames
+TEMPO = 1.6  # a cycle so many times too slow or too fast is not what was said
 LEAST_FIT = 0.5  # overlap with the best shape; specks and smears have less
 
 
@@ -64,9 +68,9 @@ class Report:
     tracks: tuple[Track, ...]
 
 
-def observe(frames: Tensor) -> Report:
-    """Reads a clip, square frames [time, side, side, 3], 0..1 (what lies outside is clamped), at least two. ValueError
-    on another shape."""
+def observe(frames: Tensor, stretch: float = 1.0) -> Report:
+    """Reads a clip, square frames [time, side, side, 3], 0..1 (what lies outside is clamped), at least two. stretch:
+    how many times as long as in the world circling and blinking are to take. ValueError on another shape."""
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.shape[1] != frames.shape[2] or len(frames) < 2:
         raise ValueError(
             f"frames are {list(frames.shape)}; give one clip as [time, side, side, 3] with at least two square frames"
@@ -75,7 +79,7 @@ def observe(frames: Tensor) -> Report:
     ground = border(soft).median(1).values
     share, strong = matte(soft, ground)
     seen = strong.sum((-1, -2)) >= LEAST_AREA * soft.shape[-1] * soft.shape[-2]  # [colour, time]
-    tracks = [_track(soft, share, strong, pair) for pair in histories(seen, strong)]
+    tracks = [_track(soft, share, strong, pair, stretch) for pair in histories(seen, strong)]
     return Report(
         nearest(ground.median(0).values, BACKGROUNDS), tuple(sorted(tracks, key=lambda t: -float(t.mask.sum())))
     )
@@ -88,8 +92,8 @@ def score(report: Report, said: Facts) -> dict[str, float]:
                 (unless they blink), times named / seen where more objects are seen than named
     size        share of the sizes that are right
     relation    share of frames in which the relation holds along the axis on which the objects are further apart
-    motion      1 if the subject moves (or rests) as said; for motions that change the place
-    attribute   1 if the subject grows, shrinks, blinks or changes its colour as said
+    motion      1 if the subject moves (or rests) as said, a circle in its time; for motions that change the place
+    attribute   1 if the subject grows, shrinks, blinks (in its time) or changes its colour as said
     background  1 if right
     adherence   mean of the above
     """
@@ -114,9 +118,10 @@ def score(report: Report, said: Facts) -> dict[str, float]:
     return scores | {"adherence": sum(scores.values()) / len(scores)}
 
 
-def judge(frames: Tensor, said: Facts | str) -> dict[str, float]:
-    """Scores of one clip, frames [time, height, width, 3], 0..1, against a caption or facts; see `score`."""
-    return score(observe(frames), parse(said) if isinstance(said, str) else said)
+def judge(frames: Tensor, said: Facts | str, stretch: float = 1.0) -> dict[str, float]:
+    """Scores of one clip, frames [time, height, width, 3], 0..1, against a caption or facts; see `score` and
+    `observe`."""
+    return score(observe(frames, stretch), parse(said) if isinstance(said, str) else said)
 
 
 def nearest(colour: Tensor, palette: dict[str, tuple[float, float, float]]) -> str:
@@ -124,7 +129,7 @@ def nearest(colour: Tensor, palette: dict[str, tuple[float, float, float]]) -> s
     return min(palette, key=lambda name: math.dist(palette[name], colour.tolist()))
 
 
-def _track(soft: Tensor, share: Tensor, strong: Tensor, colours: tuple[int, int]) -> Track:
+def _track(soft: Tensor, share: Tensor, strong: Tensor, colours: tuple[int, int], stretch: float) -> Track:
     """The object that has the first colour at the start and the last at the end; it counts as unseen while it has
     neither."""
     first, last = colours
@@ -144,7 +149,7 @@ def _track(soft: Tensor, share: Tensor, strong: Tensor, colours: tuple[int, int]
     rgb = (soft * inner.unsqueeze(1)).sum((-1, -2)) / inner.sum((-1, -2)).clamp(min=1e-6).unsqueeze(-1)
     names = list(COLOURS)
     to_colour = names[last] if last != first else ""
-    motion, heading = ("change", "") if to_colour else _motion(centre, radius, visible)
+    motion, heading = ("change", "") if to_colour else _motion(centre, radius, visible, stretch)
     begin, change = _line(radius, visible)
     size = "small" if float(begin if motion in ("grow", "shrink") else begin + change / 2) < SIZE_EDGE else "large"
     known = SHAPES[shape] if fit >= LEAST_FIT else ""
@@ -160,11 +165,11 @@ def _line(values: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
     return y.mean(0) - slope * u.mean(), slope
 
 
-def _motion(centre: Tensor, radius: Tensor, visible: Tensor) -> tuple[str, str]:
-    """Motion and heading of a track of one colour; ("", "") if it fits none, or is seen in less than half of the
-    frames."""
+def _motion(centre: Tensor, radius: Tensor, visible: Tensor, stretch: float) -> tuple[str, str]:
+    """Motion and heading of a track of one colour; ("", "") if it fits none, goes round or on and off at another pace,
+    or is seen in less than half of the frames."""
     if _gaps(visible):
-        return "blink", ""
+        return ("blink" if _in_time("blink", blink_period(visible), stretch) else ""), ""
     if visible.float().mean() < 0.5:
         return "", ""
     begin, growth = _line(radius, visible)
@@ -182,7 +187,8 @@ def _motion(centre: Tensor, radius: Tensor, visible: Tensor) -> tuple[str, str]:
     if swell > stride:
         return ("grow" if ratio > 1 else "shrink"), ""
     if minor > 0.4 * major and _winding(path) > 1.5 * math.pi:
-        return "circle", ""
+        period = _span(visible) * 2 * math.pi / _winding(path)
+        return ("circle" if _in_time("circle", period, stretch) else ""), ""
     if float(travel.norm()) * even < 0.7 * major:  # it wanders or turns back
         return "", ""
     unit = {name: torch.tensor(h, dtype=torch.float32) / math.hypot(*h) for name, h in HEADINGS.items()}
@@ -194,6 +200,26 @@ def _gaps(visible: Tensor) -> bool:
     """Whether the object goes and comes back, away for at least a fifth of the clip in all."""
     on = visible.nonzero().squeeze(-1)
     return bool((~visible[on[0] : on[-1] + 1]).float().sum() >= 0.2 * len(visible))
+
+
+def _span(visible: Tensor) -> int:
+    """Steps from the first frame in which it is seen to the last."""
+    on = visible.nonzero().squeeze(-1)
+    return int(on[-1] - on[0])
+
+
+def blink_period(visible: Tensor) -> float:
+    """Frames from one vanishing to the next, mean over visible [time]; of one that vanishes once, twice its absence."""
+    on = visible.nonzero().squeeze(-1)
+    steps = visible[on[0] : on[-1] + 1].int().diff()
+    gone, back = (steps == -1).nonzero().squeeze(-1), (steps == 1).nonzero().squeeze(-1)
+    if len(gone) < 2:
+        return 2.0 * float(back[0] - gone[0])
+    return float(gone[-1] - gone[0]) / (len(gone) - 1)
+
+
+def _in_time(motion: str, period: float, stretch: float) -> bool:
+    return abs(math.log(period / (stretch * PERIODS[motion]))) < math.log(TEMPO)
 
 
 def _winding(path: Tensor) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .scene import BACKGROUNDS, COLOURS, GROWTH, HEADINGS, NOMINAL_FRAMES, SHAPES, Scene, Thing
+from .scene import BACKGROUNDS, COLOURS, GROWTH, HEADINGS, NOMINAL_FRAMES, SHAPES, TURN, Scene, Thing
 
 # In units of the radius; every shape fits in the square of half side 1.
 SQUARE = 0.88
@@ -72,8 +72,13 @@ def coverage(shape: str, centres: Tensor, radius: Tensor, size: int) -> Tensor:
     return (0.5 - signed_distance(shape, x, y, radius[..., None, None] * size)).clamp_(0, 1)
 
 
-def _motion(thing: Thing | None, frames: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Centre [time, 2], radius [time], colour [time, 3] and visibility [time] of a thing; None is never visible."""
+def motion(
+    thing: Thing | None, frames: int, stretch: float = 1.0, lead: int = 1
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Centre [time, 2], radius [time], colour [time, 3] and visibility [time] of a thing; None is never visible.
+
+    stretch: cycles take so many times as long; lead: frames at the start that blinking counts beside its first four.
+    """
     if thing is None:
         return (
             torch.zeros(frames, 2),
@@ -88,11 +93,11 @@ def _motion(thing: Thing | None, frames: int) -> tuple[Tensor, Tensor, Tensor, T
     colour = torch.tensor(COLOURS[thing.colour]).expand(frames, 3)
     visible = torch.ones(frames, dtype=torch.bool)
     if thing.motion == "circle":
-        angle = thing.phase + t * (2 * math.pi / (NOMINAL_FRAMES - 1))
+        angle = thing.phase + t * (2 * math.pi / (stretch * TURN))
         turn = torch.stack((angle.cos() - math.cos(thing.phase), angle.sin() - math.sin(thing.phase)), -1)
         centre = centre + turn * (thing.speed / 2)
     elif thing.motion == "blink":
-        visible = ((t - 1).clamp(min=0) // BLINK_FRAMES) % 2 == 0
+        visible = ((t - lead).clamp(min=0) // (stretch * BLINK_FRAMES)) % 2 == 0
     elif thing.motion == "change":
         mix = ((u - 0.4) / 0.2).clamp(0, 1).unsqueeze(-1)
         colour = torch.lerp(colour, torch.tensor(COLOURS[thing.to_colour]).expand(frames, 3), mix)
@@ -105,34 +110,44 @@ def _motion(thing: Thing | None, frames: int) -> tuple[Tensor, Tensor, Tensor, T
 
 
 def render(
-    scenes: Sequence[Scene], frames: int = NOMINAL_FRAMES, size: int = 64, device: str | torch.device = "cpu"
+    scenes: Sequence[Scene],
+    frames: int = NOMINAL_FRAMES,
+    size: int = 64,
+    device: str | torch.device = "cpu",
+    stretch: float = 1.0,
 ) -> Clips:
-    """Frames and truth of a batch of scenes: `frames` frames of size x size pixels. ValueError on an empty batch or a
-    length below 1."""
+    """Frames and truth of a batch of scenes: `frames` frames of size x size pixels. stretch: circling and blinking take
+    so many times as long. ValueError on an empty batch or a length below 1."""
     if not scenes or frames < 1 or size < 1:
         raise ValueError(
             f"cannot render {len(scenes)} scenes of {frames} frames at {size} px; give at least one of each"
         )
     count = max(len(s.things) for s in scenes)
     slots = [s.things[i] if i < len(s.things) else None for s in scenes for i in range(count)]
-    centres, radius, colours, visible = (
-        torch.stack(part).unflatten(0, (len(scenes), count)).to(device)
-        for part in zip(*(_motion(t, frames) for t in slots))
-    )
+    states = [torch.stack(part).to(device) for part in zip(*(motion(thing, frames, stretch) for thing in slots))]
+    return paint(slots, [s.background for s in scenes], states, size)
+
+
+def paint(slots: Sequence[Thing | None], backgrounds: Sequence[str], states: Sequence[Tensor], size: int) -> Clips:
+    """Pictures of things in given states. slots: the shapes, as many for each background; states: as `motion` has them,
+    each [slots, time, ...]."""
+    centres, radius, colours, visible = states
+    device, (_, frames) = centres.device, radius.shape
+    parts = (len(backgrounds), len(slots) // len(backgrounds))
     masks = torch.zeros(len(slots), frames, size, size, device=device)
     bounds = torch.zeros(len(slots), 1, 4, device=device)
-    flat_centres, flat_radius = centres.flatten(0, 1), radius.flatten(0, 1)
     for shape in SHAPES:
         rows = [i for i, thing in enumerate(slots) if thing and thing.shape == shape]
         if rows:
-            masks[rows] = coverage(shape, flat_centres[rows], flat_radius[rows], size)
+            masks[rows] = coverage(shape, centres[rows], radius[rows], size)
             bounds[rows] = torch.tensor(BOUNDS[shape], dtype=torch.float32, device=device)
-    masks = masks.unflatten(0, (len(scenes), count)).mul_(visible[..., None, None])
-    boxes = (
-        centres.repeat(1, 1, 1, 2) + bounds.unflatten(0, (len(scenes), count)) * radius.unsqueeze(-1)
-    ) * visible.unsqueeze(-1)
-    paint = torch.tensor([BACKGROUNDS[s.background] for s in scenes], device=device)
-    picture = paint[:, None, :, None, None].expand(-1, frames, -1, size, size).contiguous()
-    for i in range(count):  # lerp, so that anti-aliased edges blend with what is behind
+    masks.mul_(visible[..., None, None])
+    boxes = (centres.repeat(1, 1, 2) + bounds * radius.unsqueeze(-1)) * visible.unsqueeze(-1)
+    masks, boxes, centres, radius, colours, visible = (
+        part.unflatten(0, parts) for part in (masks, boxes, centres, radius, colours, visible)
+    )
+    ground = torch.tensor([BACKGROUNDS[name] for name in backgrounds], device=device)
+    picture = ground[:, None, :, None, None].expand(-1, frames, -1, size, size).contiguous()
+    for i in range(parts[1]):  # lerp, so that anti-aliased edges blend with what is behind
         picture.lerp_(colours[:, i, :, :, None, None].expand_as(picture), masks[:, i].unsqueeze(2).expand_as(picture))
     return Clips(picture.movedim(2, -1).contiguous(), masks, boxes, centres, radius, colours, visible)

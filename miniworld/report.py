@@ -7,19 +7,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-# beside every headline: a frozen, looping, stitched or drifting clip must not win
-GUARDS = (
-    "dynamic degree",
-    "loop",
-    "seam",
-    "identity drift",
+DYNAMIC, RATIO, SECONDS = "dynamic degree", "movement ratio", "sampling seconds"
+# beside every headline: a frozen, looping, stitched or drifting clip must not win, nor one that costs more
+GUARDS = (DYNAMIC, RATIO, "loop", "seam", "speckle", "identity drift", SECONDS)
+READING = (
+    f"Guards: {', '.join(GUARDS)}. For loop, seam, speckle and identity drift lower is better; a movement ratio near 1 "
+    "(the truth's) is right. Seams and seconds are medians. Evidence in MiniWorld is evidence that a mechanism works, "
+    "not that a large model gains as much."
 )
+MEDIANS = ("seam", SECONDS)  # outliers would make their means; all others are means
 
 
 @dataclass(frozen=True)
 class Row:
-    """One score: means of A, B and the truth (the rendered scenes, where given), the mean paired difference B - A with
-    the ends of its 95 % interval, and over how many videos."""
+    """One score: means (of MEDIANS: medians) of A, B and the truth (the rendered scenes, where given), that of the
+    paired differences B - A with the ends of its 95 % interval, and over how many videos."""
 
     score: str
     a: float
@@ -35,11 +37,18 @@ class Row:
         return "B higher" if self.low > 0 else "B lower" if self.high < 0 else "no clear difference"
 
 
-def interval(values: Tensor, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of values [n]."""
+def middle(values: Tensor, name: str = "", dim: int = 0) -> Tensor:
+    """Mean of a score's values along `dim`, or their median, whichever sums the score up."""
+    return values.double().quantile(0.5, dim) if name in MEDIANS else values.double().mean(dim)
+
+
+def interval(
+    values: Tensor, level: float = 0.95, resamples: int = 10_000, seed: int = 0, name: str = ""
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of values [n], or of the median where that sums up the score `name`."""
     generator = torch.Generator().manual_seed(seed)
     values = values.double()
-    means = values[torch.randint(len(values), (resamples, len(values)), generator=generator)].mean(1)
+    means = middle(values[torch.randint(len(values), (resamples, len(values)), generator=generator)], name, 1)
     low, high = torch.quantile(means, torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)).tolist()
     return low, high
 
@@ -61,11 +70,22 @@ def compare(
         pairs = torch.tensor([(x[name], y[name]) for x, y in zip(a, b) if name in x and name in y], dtype=torch.float64)
         if len(pairs):
             difference = pairs[:, 1] - pairs[:, 0]
-            low, high = interval(difference.unflatten(0, (-1, seeds)).mean(1))
-            true = [scores[name] for scores in truth or () if name in scores]
-            mean_true = sum(true) / len(true) if true else None
-            rows.append(Row(name, *pairs.mean(0).tolist(), float(difference.mean()), low, high, len(pairs), mean_true))
+            low, high = interval(difference.unflatten(0, (-1, seeds)).mean(1), name=name)
+            true = torch.tensor([scores[name] for scores in truth or () if name in scores])
+            of_truth = float(middle(true, name)) if len(true) else None
+            both = middle(pairs, name).tolist()
+            rows.append(Row(name, *both, float(middle(difference, name)), low, high, len(pairs), of_truth))
     return sorted(rows, key=lambda row: row.score in GUARDS)
+
+
+def add_ratio(truth: list[dict[str, float]], *results: list[dict[str, float]]) -> None:
+    """Puts RATIO into all scores: the dynamic degree over the truth's mean. More than 1 is too much movement, so a
+    ratio near 1 is right. Nothing where the truth does not move."""
+    usual = [clip[DYNAMIC] for clip in truth if DYNAMIC in clip]
+    mean = sum(usual) / max(len(usual), 1)
+    for clip in (one for clips in (truth, *results) for one in clips):
+        if mean and DYNAMIC in clip:
+            clip[RATIO] = clip[DYNAMIC] / mean
 
 
 def markdown(rows: list[Row], title: str, a: str, b: str, note: str = "") -> str:
@@ -88,8 +108,7 @@ def markdown(rows: list[Row], title: str, a: str, b: str, note: str = "") -> str
         )
     lines += [
         "",
-        f"Guards: {', '.join(GUARDS)}. For loop, seam and identity drift lower is better. Evidence in MiniWorld is "
-        "evidence that a mechanism works, not that a large model gains as much.",
+        READING,
     ]
     return "\n".join(lines) + "\n"
 

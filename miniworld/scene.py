@@ -66,6 +66,7 @@ MARGIN = 0.02  # least distance between an object and the frame's edge
 GAP = 0.05  # least distance between two objects along the axis of their relation
 DOMINANCE = 1.25  # a relation's axis carries at least this many times the offset of the other axis
 GRID = 16  # starting places along a side
+TURN = NOMINAL_FRAMES - 1  # frames of an orbit
 TRAVEL = 0.3125  # path of a whole clip and diameter of an orbit
 PHASES = 8  # angles from which an orbit can start
 
@@ -73,7 +74,7 @@ PHASES = 8  # angles from which an orbit can start
 @dataclass(frozen=True)
 class Thing:
     """One object. x, y: centre in the first frame; radius: half side in the first frame; speed: travel of a whole clip
-    along each axis (`circle`: diameter of the orbit, run clockwise once in 20 frames from angle `phase`, radians).
+    along each axis (`circle`: diameter of the orbit, run clockwise once in TURN frames from angle `phase`, radians).
     heading: only for `diagonal`; to_colour: only for `change`."""
 
     shape: str

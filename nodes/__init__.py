@@ -5,11 +5,21 @@ from .alignvid import AlignVidNode
 from .attention_maps import AttentionMapsNode
 from .clip import CLIPFromHostNode, CLIPImageFeaturesNode, CLIPLoaderNode
 from .clip_mask import CLIPSpatialMaskNode
+from .draft_plan import DraftEditNode, DraftPlanNode
+from .drift import DriftNode
 from .dymos import DyMoSNode
 from .focal_guidance import FocalGuidanceNode
 from .layer_probe import LayerProbeNode
+from .plan_adapter import PlanAdapterApplyNode, PlanAdapterLoaderNode
+from .plan_edit import PlanCombineNode, PlanEditNode
+from .plan_files import PlanLoadNode, PlanSaveNode
+from .plan_train import PlanAdapterTrainNode
+from .planner import PlannerLoadNode, PlannerSampleNode
+from .prompt_timeline import PromptTimelineApplyNode, PromptTimelineNode, TimelineSpanNode
+from .semantic_plan import PlanPreviewNode, SemanticEncoderNode, VisionTowerLoaderNode
 from .ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
 from .ssg_train import SSGAdapterTrainNode
+from .start_sigmas import StartSigmasNode, StartStepNode
 from .swin_renderer import SwinRendererNode
 from .text_contrast import TextContrastNode
 from .video_prompt import VAPApplyNode, VAPExpertLoaderNode, VAPReferenceNode, VAPSaveExpertNode
@@ -36,4 +46,27 @@ NODES = [
     LayerProbeNode,
     AttentionMapsNode,
     FocalGuidanceNode,
+    PromptTimelineNode,
+    TimelineSpanNode,
+    PromptTimelineApplyNode,
+    VisionTowerLoaderNode,
+    SemanticEncoderNode,
+    PlanPreviewNode,
+    PlanEditNode,
+    PlanCombineNode,
+    PlanSaveNode,
+    PlanLoadNode,
+    DriftNode,
+    DraftPlanNode,
+    DraftEditNode,
+    StartSigmasNode,
+    StartStepNode,
+    PromptTimelineNode,
+    TimelineSpanNode,
+    PromptTimelineApplyNode,
+    PlannerLoadNode,
+    PlannerSampleNode,
+    PlanAdapterLoaderNode,
+    PlanAdapterApplyNode,
+    PlanAdapterTrainNode,
 ]

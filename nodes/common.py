@@ -10,12 +10,18 @@ from comfy_api.latest import io
 from ..host.target_file import target_file
 
 GUIDANCE = "semantic video/guidance"
+LONG_VIDEO = "semantic video/long video"
 SPATIAL_PROMPT = "semantic video/spatial prompt"
+PLANS = "semantic video/plan"
 MODEL_PATCHES = "model_patches"  # ComfyUI's folder of adapters and experts
 DTYPES = {"default": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
 Clip = io.Custom("SEMVID_CLIP")
 Adapter = io.Custom("SEMVID_SSG_ADAPTER")
 Expert = io.Custom("SEMVID_VAP_EXPERT")
+Plan = io.Custom("SEMVID_PLAN")
+PlanAdapter = io.Custom("SEMVID_PLAN_ADAPTER")
+Planner = io.Custom("SEMVID_PLANNER")
+Tower = io.Custom("SEMVID_VISION_TOWER")
 
 
 def min_sigma_input(default: float, published: str):

@@ -17,8 +17,9 @@ class SwinRendererNode(io.ComfyNode):
             category="semantic video/long video",
             description="Renders clips longer than the model was trained on, in one pass and at a cost that grows with "
             "their length, not with its square: each block attends within windows of time, and every other block "
-            "shifts them by half, so that neighbours stay in touch. After SemanticGen (arXiv 2512.20619); anchors "
-            "after LVSA (arXiv 2605.31057). Clips that fit into one window are untouched.",
+            "shifts them by half, so that neighbours stay in touch. For one story over the whole video set anchors to "
+            "rotating and time_scale to 0; for several events at normal speed connect a Prompt Timeline. After "
+            "SemanticGen (arXiv 2512.20619); anchors after LVSA (arXiv 2605.31057).",
             search_aliases=["long video", "window attention", "SemanticGen", "LVSA", "sliding window"],
             inputs=[
                 io.Model.Input("model", tooltip="A model of Wan, HunyuanVideo, MiniMax H3 or LTX."),
@@ -30,15 +31,15 @@ class SwinRendererNode(io.ComfyNode):
                     step=1,
                     tooltip="Length of a window in latent frames (4 video frames each, 8 on LTX); even, so that it can "
                     "shift. Higher sees further and costs more. 0 chooses what suits the model and the anchors: just "
-                    "above the trained length without anchors (22 for Wan, 34 for HunyuanVideo, 110 for MiniMax "
-                    "H3, 20 seconds for LTX-2), 20 with the first frame, 12 "
-                    "with rotating anchors on Wan.",
+                    "above the trained length without anchors (22 for Wan, 34 for HunyuanVideo, 110 for MiniMax H3, 20 "
+                    "seconds for LTX-2), 20 with the first frame, 12 with rotating anchors on Wan, 22 where time_scale "
+                    "compresses. With a Prompt Timeline: the longest that a span stays whole.",
                 ),
                 io.Boolean.Input(
                     "shift",
                     default=True,
                     tooltip="Shift the windows by half on every other block. Off, the video falls apart into "
-                    "independent pieces.",
+                    "independent pieces. Windows that follow a Prompt Timeline never shift.",
                 ),
                 io.Combo.Input(
                     "anchors",
@@ -46,7 +47,7 @@ class SwinRendererNode(io.ComfyNode):
                     default="none",
                     tooltip="Latent frames that all windows see besides their own, to hold subject and style together: "
                     "the first frame, or every n-th frame, moving on by one with each step. They need a window below "
-                    "the trained length; window 0 sees to it.",
+                    "anchor_budget; window 0 sees to it.",
                 ),
                 io.Int.Input(
                     "anchor_interval",
@@ -65,8 +66,8 @@ class SwinRendererNode(io.ComfyNode):
                     advanced=True,
                     tooltip="How many latent frames a window and its anchors may have together. Higher allows more "
                     "anchors, but more frames than the model was trained on blur the picture. 0 takes the trained "
-                    "length: 21 for Wan, 31 for Wan 2.2 5B, 33 for HunyuanVideo, 107 for MiniMax H3, 63 for "
-                    "LTX-2 at 25 fps.",
+                    "length (21 for Wan, 31 for Wan 2.2 5B, 33 for HunyuanVideo, 107 for MiniMax H3, 63 for LTX-2 at "
+                    "25 fps), or twice that where time_scale compresses.",
                 ),
                 io.String.Input(
                     "dense_blocks",
@@ -79,15 +80,60 @@ class SwinRendererNode(io.ComfyNode):
                     "How much of windowed attention to use: 1 is windows only; below 1 blends in full attention, which "
                     "then has to be computed as well."
                 ),
+                io.Float.Input(
+                    "time_scale",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    round=0.0001,
+                    optional=True,
+                    tooltip="Moves latent frames closer together in the model's sense of time, so that a long video "
+                    "spans what it was trained on and tells its prompt once, in slow motion. Lower is closer; 1 leaves "
+                    "time as it is; 0 is automatic: just the trained length. Use it with rotating anchors (window and "
+                    "budget at 0 then suit it), or with window 1024 for full attention.",
+                ),
+                io.Int.Input(
+                    "look_back",
+                    default=-1,
+                    min=-1,
+                    max=64,
+                    advanced=True,
+                    optional=True,
+                    tooltip="How many latent frames before its first one each window sees besides its own. Higher ties "
+                    "windows together more and costs more. -1 is automatic: 1 where windows follow a Prompt Timeline, "
+                    "otherwise none.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model, rendering in windows.")],
         )
 
     @classmethod
     def execute(
-        cls, model, window, shift, anchors, anchor_interval, anchor_budget, dense_blocks, strength, start, end
+        cls,
+        model,
+        window,
+        shift,
+        anchors,
+        anchor_interval,
+        anchor_budget,
+        dense_blocks,
+        strength,
+        start,
+        end,
+        time_scale=1.0,
+        look_back=-1,
     ) -> io.NodeOutput:
         config = SwinRenderer(
-            window, shift, anchors, anchor_interval, anchor_budget, dense_blocks, strength, Interval(start, end)
+            window,
+            shift,
+            anchors,
+            anchor_interval,
+            anchor_budget,
+            dense_blocks,
+            strength,
+            Interval(start, end),
+            time_scale,
+            look_back,
         )
         return io.NodeOutput(apply(model, config))

@@ -1,33 +1,46 @@
-"""Swin Renderer on a MODEL: self-attention (the video part of joint attention) in temporal windows."""
+"""Swin Renderer on a MODEL: self-attention (the video part of joint attention) in temporal windows, at places in time
+that the model knows."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
-from ..host.editing import Call, edit_attention
-from ..host.families import family_of
-from ..host.forward import Run
+from ..host.call import Call, by_crop
+from ..host.editing import edit_attention
+from ..host.families import Family, family_of
+from ..host.forward import Forward, Run
+from ..host.pieces import Piece, Pieces
 from ..host.schedule import ALWAYS, Interval
+from ..host.timeline import TIMELINE
+from ..kernels.parts import attend_parts, window_parts
 from ..kernels.swin_renderer import (
     Anchors,
     anchor_frames,
     anchor_interval,
     automatic_window,
+    frames_beside,
+    story_spans,
     window_spans,
     windowed_attention,
 )
 from .blocks import parse_blocks
+from .swin_positions import at_scale, automatic_scale, frames_at_scale
 
 NAME = "Swin Renderer"
 
 
 @dataclass(frozen=True)
 class SwinRenderer:
-    """window, anchor_interval, anchor_budget: latent frames. window 0: what suits the model and the anchors;
-    anchor_interval 0: as dense as the budget allows; anchor_budget 0: the trained length.
+    """window, anchor_interval, anchor_budget, look_back: latent frames. window 0: what suits the model and the anchors;
+    anchor_interval 0: as dense as the budget allows; anchor_budget 0: the trained length, or twice that where time is
+    compressed.
 
-    strength: 1 = windows, 0 = the unpatched model, between = blend of both. dense_blocks: blocks that keep full
-    attention, as in "0-3,38".
+    strength: 1 = windows, 0 = the unpatched model, between = blend of both outputs. dense_blocks: blocks that keep full
+    attention, as in "0-3,38". time_scale: places in time are multiplied by it; 1 = as they are, 0 = so that the whole
+    video spans the trained length. look_back: frames before a window that it sees; -1 = 1 where windows follow a
+    timeline, else none.
     """
 
     window: int = 0
@@ -38,6 +51,8 @@ class SwinRenderer:
     dense_blocks: str = ""
     strength: float = 1.0
     interval: Interval = ALWAYS
+    time_scale: float = 1.0
+    look_back: int = -1
 
     def __post_init__(self):
         if self.window < 0:
@@ -56,81 +71,214 @@ class SwinRenderer:
             )
         if not 0.0 <= self.strength <= 1.0:
             raise ValueError(f"strength {self.strength}: must be from 0 (full attention) to 1 (windows).")
+        if not 0.0 <= self.time_scale <= 1.0:
+            raise ValueError(
+                f"time_scale {self.time_scale}: must be from 0 (automatic) to 1 (places in time as they are)."
+            )
+        if self.look_back < -1:
+            raise ValueError(f"look_back {self.look_back}: must not be negative; -1 chooses for you.")
+
+    @property
+    def compressed(self) -> bool:
+        """Whether long videos stand closer in time than the model places them."""
+        return self.time_scale != 1.0
+
+
+def timeline_of(options: dict) -> tuple[int, ...]:
+    return tuple(options.get(TIMELINE, ()))
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What a configuration means on one model, `module` of `family`, in a run at a frame rate (None: the family's)."""
+
+    config: SwinRenderer
+    family: Family
+    module: nn.Module
+    dense_blocks: frozenset[int]
+    frame_rate: float | None = None
+
+    @classmethod
+    def of(cls, model, config: SwinRenderer) -> "Windows":
+        """Raises ValueError for what cannot work on this MODEL."""
+        family, module = family_of(model), model.model.diffusion_model
+        try:
+            dense_blocks = parse_blocks(config.dense_blocks, family.blocks(module))
+        except ValueError as error:
+            raise ValueError(f"dense_blocks: {error}") from None
+        if config.compressed and family.time_rope is None:
+            raise ValueError(
+                f"time_scale {config.time_scale}: how {family.NAME} turns its frames by their place in time cannot be "
+                "changed here. Set time_scale to 1, or use a model of Wan or HunyuanVideo."
+            )
+        windows = cls(config, family, module, frozenset(dense_blocks))
+        if config.anchors != "none":
+            require_room(config.window, windows.budget)
+        return windows
+
+    def during(self, run: Run) -> "Windows":
+        return self if run.frame_rate == self.frame_rate else replace(self, frame_rate=run.frame_rate)
+
+    @property
+    def trained(self) -> int:
+        """Latent frames of the videos that the model was trained on. LTX was trained on seconds, not on frames."""
+        return self.family.trained_frames(self.module, self.frame_rate)
+
+    @property
+    def budget(self) -> int:
+        """What a window and its anchors may have together."""
+        return self.config.anchor_budget or (2 * self.trained if self.config.compressed else self.trained)
+
+    def window(self, frames: int) -> int:
+        chosen = self.config
+        return chosen.window or automatic_window(
+            self.trained, chosen.anchors, self.budget, frames, chosen.anchor_interval, self.family.WINDOW_STEP
+        )
+
+    def longest(self, frames: int) -> int:
+        """Of the windows that follow a timeline: they do not shift, so that an odd trained length will do."""
+        return self.trained if self.config.anchors == "none" and not self.config.window else self.window(frames)
+
+    def anchors(self, frames: int, step: int = 0) -> tuple[int, ...]:
+        chosen = self.config.anchors
+        if chosen == "none":
+            return ()
+        interval = self.config.anchor_interval or anchor_interval(frames, self.window(frames), self.budget)
+        return anchor_frames(frames, chosen, interval, step)
+
+    def look_back(self, timeline: tuple[int, ...]) -> int:
+        return int(bool(timeline)) if self.config.look_back < 0 else self.config.look_back
+
+    def time_scale(self, frames: int) -> float:
+        return self.config.time_scale or automatic_scale(self.trained, frames)
+
+    def spans(self, forward: Forward, block: int, shown: tuple[int, ...]) -> list[tuple[int, int]]:
+        """Of the frames `shown`, numbers in the whole video, as a block cuts them; one span where nothing is cut."""
+        frames = len(shown)
+        if block in self.dense_blocks:
+            return [(0, frames)]
+        if timeline := timeline_of(forward.options):
+            return story_spans(shown, timeline, self.longest(frames))
+        if frames <= self.window(frames):
+            return [(0, frames)]
+        return window_spans(frames, self.window(frames), shifted=self.config.shift and block % 2 == 1)
+
+    def tokens(self, forward: Forward) -> int | None:
+        """What goes through the model at once while windows act: as many tokens as a video of the trained length."""
+        layout = forward.layout
+        if layout.frames <= self.window(layout.frames) and not timeline_of(forward.options):
+            return None
+        return self.trained * layout.height * layout.width
+
+    def pieces(self, forward: Forward) -> Pieces | None:
+        """The windows of each block, where they alone matter and all rows show the same frames."""
+        shown = {crop.frames for crop in forward.crops}
+        if self.config.strength < 1.0 or self.tokens(forward) is None or len(shown) > 1:
+            return None
+        [frames] = shown
+        count = len(frames)
+        anchors, back = self.anchors(count, forward.step), self.look_back(timeline_of(forward.options))
+
+        def of(block: int) -> list[Piece]:
+            spans = self.spans(forward, block, frames)
+            return [Piece(start, end, frames_beside((start, end), anchors, back)) for start, end in spans]
+
+        scale = self.time_scale(count)
+        return Pieces(of, lambda x, listed: frames_at_scale(forward, x, listed, scale))
+
+    def check(self, run: Run) -> None:
+        """Raises ValueError, before the first step, for what cannot work in `run`; says what will not work well."""
+        frames, width = run.frames, self.window(run.frames)
+        timeline = any(0 < start < run.total_frames for start in timeline_of(run.options))
+        if frames <= width and not timeline:
+            if self.time_scale(frames) == 1.0:
+                run.say_once(
+                    f"{NAME}: the video's {frames} latent frames fit into one window of {width}; nothing to cut."
+                )
+            return
+        visible = width + len(self.anchors(frames))
+        if self.config.anchors != "none" and visible > self.budget:
+            raise ValueError(
+                f"anchor_interval {self.config.anchor_interval}: a window of {width} and its anchors span {visible} "
+                f"latent frames, more than the {self.budget} of anchor_budget. Set anchor_interval to 0 (automatic) or "
+                f"at least {anchor_interval(frames, width, self.budget)}, or a smaller window."
+            )
+        alone = (
+            self.config.anchors == "none" and not timeline and len(self.dense_blocks) < self.family.blocks(self.module)
+        )
+        if alone and self.time_scale(frames) < 1.0:
+            run.say_once(
+                f"{NAME}: time_scale compresses time, but windows without anchors lose the story then (in MiniWorld "
+                "none of the videos told it). Set anchors to rotating, or time_scale to 1, or window to 1024 for full "
+                "attention.",
+                logging.WARNING,
+            )
 
 
 def apply(model, config: SwinRenderer):
     """A clone of `model` that renders in windows; strength 0 returns the model unchanged. Raises ValueError for what
     cannot work."""
-    family, module = family_of(model), model.model.diffusion_model
-    try:
-        dense_blocks = parse_blocks(config.dense_blocks, family.blocks(module))
-    except ValueError as error:
-        raise ValueError(f"dense_blocks: {error}") from None
-    if config.anchors != "none":
-        require_room(config.window, config.anchor_budget or family.trained_frames(module))
-
-    def span(run: Run) -> int:
-        """What a window and its anchors may have together. LTX was trained on seconds, not on frames."""
-        return config.anchor_budget or family.trained_frames(module, run.frame_rate)
-
-    def window(run: Run, frames: int) -> int:
-        trained, step = family.trained_frames(module, run.frame_rate), family.WINDOW_STEP
-        return config.window or automatic_window(
-            trained, config.anchors, span(run), frames, config.anchor_interval, step
-        )
-
-    def interval(run: Run, frames: int) -> int:
-        return config.anchor_interval or anchor_interval(frames, window(run, frames), span(run))
-
-    def check(run: Run) -> None:
-        width, budget = window(run, run.frames), span(run)
-        if run.frames <= width:
-            run.say_once(
-                f"{NAME}: the video's {run.frames} latent frames fit into one window of {width}; nothing to cut."
-            )
-        elif config.anchors != "none":
-            visible = width + len(anchor_frames(run.frames, config.anchors, interval(run, run.frames)))
-            if visible > budget:
-                raise ValueError(
-                    f"anchor_interval {config.anchor_interval}: a window of {width} and its anchors span {visible} "
-                    f"latent frames, more than the {budget} of anchor_budget. Set anchor_interval to 0 (automatic) or "
-                    f"at least {anchor_interval(run.frames, width, budget)}, or a smaller window."
-                )
+    chosen = Windows.of(model, config)
 
     def edit(call: Call, proceed) -> torch.Tensor:
-        frames = call.forward.layout.frames
-        run = call.forward.run
-        width = window(run, frames)
+        forward, frames = call.forward, call.forward.layout.frames
+        windows = chosen.during(forward.run)
+        timeline = timeline_of(forward.options)
+        placed = at_scale(call, windows.time_scale(frames))
         no_video = call.q.shape[1] == call.before + call.after  # those queries see everything
-        if frames <= width or call.site.block in dense_blocks or no_video:
+        shown = call.crop.frames if timeline else tuple(range(frames))
+        spans = [(0, frames)] if no_video else windows.spans(forward, call.site.block, shown)
+        if len(spans) == 1 and placed is call:
             return proceed(call)
-        spans = window_spans(frames, width, shifted=config.shift and call.site.block % 2 == 1)
-        anchors = ()
-        if config.anchors != "none":
-            anchors = anchor_frames(frames, config.anchors, interval(run, frames), call.forward.step)
-        windows = windowed_attention(
-            call.q,
-            call.k,
-            call.v,
-            lambda q, k, v, mask: proceed(call.replace(q=q, k=k, v=v, mask=mask)),
-            spans,
-            anchors,
-            call.before,
-            call.after,
-            call.mask,
-        )
-        return windows if config.strength == 1.0 else torch.lerp(proceed(call), windows, config.strength)
+        anchors, back = windows.anchors(frames, forward.step), windows.look_back(timeline)
+        if len(spans) == 1:
+            out = proceed(placed)
+        elif call.frames is not None:
+            out = part_in_windows(placed, proceed, spans, [frames_beside(span, anchors, back) for span in spans])
+        else:
+            out = windowed_attention(
+                placed.q,
+                placed.k,
+                placed.v,
+                lambda q, k, v, mask: proceed(call.replace(q=q, k=k, v=v, mask=mask)),
+                spans,
+                anchors,
+                call.before,
+                call.after,
+                call.mask,
+                back,
+                windows.tokens(forward),
+            )
+        return out if config.strength == 1.0 else torch.lerp(proceed(call), out, config.strength)
+
+    def edit_call(call: Call, proceed) -> torch.Tensor:
+        """Where a timeline counts frames, rows that show different ones are apart."""
+        return (by_crop(edit) if timeline_of(call.forward.options) else edit)(call, proceed)
 
     return edit_attention(
         model,
         NAME,
-        edit,
+        edit_call,
         sites=("self", "joint"),
         interval=config.interval,
         splits="windows",
-        check=check,
+        check=lambda run: chosen.during(run).check(run),
+        tokens=lambda forward: chosen.during(forward.run).tokens(forward),
+        pieces=lambda forward: chosen.during(forward.run).pieces(forward),
         active=config.strength > 0,
     )
+
+
+def part_in_windows(call: Call, proceed, spans: list[tuple[int, int]], beside: list[list[int]]) -> torch.Tensor:
+    """Of a call that another editor (Prompt Timeline) has cut out: its frames, each in its window, which sees the
+    frames `beside` it too."""
+    layout = call.forward.layout
+    parts = window_parts(call.frames, spans, beside, layout.height * layout.width, call.keys_before, call.k.shape[1])
+
+    def attend(part, q, k, v, mask):
+        return proceed(call.replace(q=q, k=k, v=v, mask=mask, frames=part.frames))
+
+    return attend_parts(call.q, call.k, call.v, call.mask, parts, attend)
 
 
 def require_room(window: int, budget: int) -> None:

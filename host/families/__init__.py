@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from ..layout import Layout, Site
+from ..layout import Layout, Site, TimeRope
 from . import hunyuan, ltx, minimax, wan
 
 
@@ -14,7 +14,8 @@ class Family(Protocol):
     those that its text features come from; IMAGE_BEFORE_TEXT: whether features of a start image stand in front of them;
     REPLACES_FIRST_FRAME: whether the start image may stand in the latent itself. HOST_NUMBERS_BLOCKS: whether the host
     says in the options of an attention which block it is of. WINDOW_STEP: automatic windows of time are multiples of so
-    many latent frames. module: the diffusion model."""
+    many latent frames. module: the diffusion model. time_rope, rope_axis, text_refiner: None in place of a function
+    where the answer is not known; what needs it is then refused."""
 
     NAME: str
     SUPPORTED: str
@@ -32,6 +33,13 @@ class Family(Protocol):
 
     def block_modules(self, module: nn.Module) -> list[nn.Module]:
         """The blocks in the order in which `Site.block` counts them."""
+
+    def block_of_frames(self, arguments: dict, layout: Layout, frames: list[int]) -> dict | None:
+        """The arguments of a block, as "patches_replace" gets them, for some frames alone; None where it has no such
+        part."""
+
+    def token_modules(self, module: nn.Module) -> list[nn.Module]:
+        """The largest parts of its blocks that treat each token alone: feed-forwards over the video's tokens."""
 
     def width_heads(self, module: nn.Module) -> tuple[int, int]:
         """Channels of what its attention returns for a token, and attention heads."""
@@ -58,6 +66,18 @@ class Family(Protocol):
     def clock(self, module: nn.Module, arguments: dict) -> tuple[Tensor, float] | None:
         """Frequencies of RoPE that the model holds, and where in time a call's video starts; None where both are known
         without asking."""
+
+    def time_rope(self, module: nn.Module, arguments: dict) -> TimeRope:
+        """How a call with `arguments`, as of `layout`, turns queries and keys by their place in time."""
+
+    def rope_axis(self, layout: Layout, options: dict) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Where the first token of the video stands on the model's RoPE axes (time, height, width), and the step to its
+        neighbours there."""
+
+    def text_refiner(self, module: nn.Module) -> nn.Module | None:
+        """What lets the tokens of a prompt see one another in front of the blocks, in each call of the model: called
+        with x [batch, tokens, width], timesteps [batch] and mask ([batch, tokens] or None) by these names. None where
+        each token goes its own way."""
 
     def layout(self, module: nn.Module, arguments: dict) -> Layout:
         """Token layout of a call with `arguments`, by name, its extra keyword arguments merged in."""

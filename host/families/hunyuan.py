@@ -7,12 +7,12 @@ from math import prod
 
 from torch import nn
 
-from ..layout import Layout, Site
+from ..layout import Layout, Site, TimeRope
 from .wan import clip_frames as clip_frames
 from .wan import clock as clock
+from .wan import first_axis, patch_tokens
 from .wan import first_frames as first_frames  # the same stride in time
 from .wan import mixes_words as mixes_words
-from .wan import patch_tokens
 
 NAME = "HunyuanVideo"
 REPLACES_FIRST_FRAME = True  # the start image may stand in the latent itself ("v2 (replace)")
@@ -35,6 +35,15 @@ def block_modules(module: nn.Module) -> list[nn.Module]:
     return [*module.double_blocks, *module.single_blocks]
 
 
+def block_of_frames(arguments: dict, layout: Layout, frames: list[int]) -> None:
+    """The text of a block asks all of the video at once."""
+
+
+def token_modules(module: nn.Module) -> list[nn.Module]:
+    """Single blocks have none: their first layer makes queries, keys, values and hidden channels in one."""
+    return [block.img_mlp for block in module.double_blocks]
+
+
 def width_heads(module: nn.Module) -> tuple[int, int]:
     return module.hidden_size, module.num_heads
 
@@ -52,13 +61,24 @@ def trained_frames(module: nn.Module, frame_rate: float | None = None) -> int:
     return 33
 
 
+def time_rope(module: nn.Module, arguments: dict) -> TimeRope:
+    """Neighbouring channels make a pair; those of time come first. Text stands at time 0, a reference image at -1."""
+    return first_axis(module.pe_embedder)
+
+
+def text_refiner(module: nn.Module) -> nn.Module:
+    return module.txt_in
+
+
 def layout(module: nn.Module, arguments: dict) -> Layout:
     grid = patch_tokens(arguments["x"].shape, module.patch_size)
     reference = arguments.get("ref_latent")
     before = prod(patch_tokens(reference.shape, module.patch_size)) if reference is not None else 0
     clip = arguments.get("clip_fea")
     image = clip.shape[-2] if clip is not None and module.vision_in is not None else 0
-    return Layout(*grid, before=before, image=image, patch=tuple(module.patch_size[1:]))
+    quoted = arguments.get("txt_byt5")
+    glyphs = quoted.shape[1] if quoted is not None and module.byt5_in is not None else 0
+    return Layout(*grid, before=before, image=image, glyphs=glyphs, patch=tuple(module.patch_size[1:]))
 
 
 def site(
@@ -70,3 +90,9 @@ def site(
     stream = options["block_type"]
     block = options["block_index"] + (len(module.double_blocks) if stream == "single" else 0)
     return Site("joint", block, blocks(module), stream)
+
+
+def rope_axis(layout: Layout, options: dict) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """The video begins at 0 on every axis, in steps of 1, whatever stands in front of it; the host has no
+    rope_options here."""
+    return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

@@ -21,6 +21,9 @@ TEXT_ENCODERS = ("t5xxl", "gemma3_12b")  # names of their tokens in a CLIP
 IMAGE_BEFORE_TEXT = False
 ORDER: tuple[SiteKind, ...] = ("self", "text", "audio", "audio_text", "from_audio", "to_audio")
 FRAME_RATE = 25.0  # the host's, where a conditioning names none
+time_rope = None  # places in seconds, as it makes them of the frame rate: not ours to move
+rope_axis = None
+text_refiner = None  # with sound a connector mixes the prompt's words and registers, outside the calls of the model
 SECONDS = {"LTXVModel": 257 / FRAME_RATE, "LTXAVModel": 20.0}  # of the longest videos they were trained on
 
 
@@ -34,6 +37,15 @@ def blocks(module: nn.Module) -> int:
 
 def block_modules(module: nn.Module) -> list[nn.Module]:
     return list(module.transformer_blocks)
+
+
+def block_of_frames(arguments: dict, layout: Layout, frames: list[int]) -> None:
+    """Not known yet: its blocks also get the sound and the places of guides."""
+
+
+def token_modules(module: nn.Module) -> list[nn.Module]:
+    """None yet."""
+    return []
 
 
 def width_heads(module: nn.Module) -> tuple[int, int]:

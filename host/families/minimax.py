@@ -19,6 +19,9 @@ HOST_NUMBERS_BLOCKS = False
 WINDOW_STEP = 10  # two of the chunks of 17 video frames in which its autoencoder works
 TEXT_ENCODERS = ("qwen3vl_32b",)  # names of their tokens in a CLIP
 IMAGE_BEFORE_TEXT = True  # pictures of references stand in front of the prompt
+time_rope = None  # places in units of 1/40 s that text and references share: not ours to move
+rope_axis = None
+text_refiner = None  # it runs once, before the sampler calls the model
 CHUNK = (0, 1, 5, 9, 13)  # first video frames of the five latent frames of a chunk of 17
 
 
@@ -32,6 +35,15 @@ def blocks(module: nn.Module) -> int:
 
 def block_modules(module: nn.Module) -> list[nn.Module]:
     return list(module.blocks)
+
+
+def block_of_frames(arguments: dict, layout: Layout, frames: list[int]) -> None:
+    """The text of a block asks all of the video at once."""
+
+
+def token_modules(module: nn.Module) -> list[nn.Module]:
+    """None: text, sound and video go through them in one."""
+    return []
 
 
 def width_heads(module: nn.Module) -> tuple[int, int]:

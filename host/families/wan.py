@@ -6,9 +6,10 @@ Sequence of the self-attention: [reference tokens][t x h x w][time_dim_concat fr
 
 from math import ceil, prod
 
+import torch
 from torch import nn
 
-from ..layout import Layout, Site
+from ..layout import Layout, Site, TimeRope
 
 NAME = "Wan"
 REPLACES_FIRST_FRAME = False
@@ -31,6 +32,29 @@ def blocks(module: nn.Module) -> int:
 
 def block_modules(module: nn.Module) -> list[nn.Module]:
     return list(module.blocks)
+
+
+def block_of_frames(arguments: dict, layout: Layout, frames: list[int]) -> dict | None:
+    """`arguments` of a block as patches_replace has them, cut down to `frames`; None where its parts cannot be told:
+    tokens beside the video, or modulation of another length."""
+    x, modulation, rope = (arguments[name] for name in ("img", "vec", "pe"))
+    per_frame = modulation.ndim == 4 and modulation.shape[1] == layout.frames
+    if x.shape[1] != layout.frames * layout.height * layout.width or not (
+        per_frame or modulation.ndim == 3 or modulation.shape[1] == 1
+    ):
+        return None
+
+    def cut(tensor: torch.Tensor) -> torch.Tensor:
+        split = tensor.unflatten(1, (layout.frames, -1))
+        if frames == list(range(frames[0], frames[-1] + 1)):
+            return split[:, frames[0] : frames[-1] + 1].flatten(1, 2)
+        return split[:, torch.tensor(frames, device=tensor.device)].flatten(1, 2)
+
+    return arguments | {"img": cut(x), "vec": cut(modulation) if per_frame else modulation, "pe": cut(rope)}
+
+
+def token_modules(module: nn.Module) -> list[nn.Module]:
+    return [block.ffn for block in (*module.blocks, *getattr(module, "vace_blocks", ()))]
 
 
 def width_heads(module: nn.Module) -> tuple[int, int]:
@@ -67,8 +91,28 @@ def mixes_words(module: nn.Module) -> bool:
     return False
 
 
+def text_refiner(module: nn.Module) -> None:
+    return None
+
+
 def patch_tokens(shape, patch) -> tuple[int, ...]:
     return tuple(ceil(n / p) for n, p in zip(shape[-len(patch) :], patch))
+
+
+def time_rope(module: nn.Module, arguments: dict) -> TimeRope:
+    """Neighbouring channels make a pair; those of time come first. Frames of `time_dim_concat` (Phantom) stand right
+    after the video's last one. The host's own `rope_options` may have stretched time already."""
+    stretch = arguments["transformer_options"].get("rope_options", {}).get("scale_t", 1.0)
+    behind = arguments.get("time_dim_concat")
+    following = prod(patch_tokens(behind.shape, module.patch_size)) if behind is not None else 0
+    return first_axis(module.rope_embedder, stretch, following)
+
+
+def first_axis(embedder: nn.Module, stretch: float = 1.0, following: int = 0) -> TimeRope:
+    """Of the host's EmbedND whose first axis is time."""
+    channels = embedder.axes_dim[0]
+    freqs = stretch * embedder.theta ** -(torch.arange(0, channels, 2, dtype=torch.float64) / channels)
+    return TimeRope(slice(0, channels, 2), slice(1, channels, 2), freqs, following)
 
 
 def layout(module: nn.Module, arguments: dict) -> Layout:
@@ -107,3 +151,13 @@ def site(
         again = kind == "self" and previous.kind != "self" and hasattr(module, "vace_blocks")
         stream = "side" if again else previous.stream
     return Site(kind, block, blocks(module), stream)
+
+
+def rope_axis(layout: Layout, options: dict) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Where the first token of the video stands on the model's RoPE axes (time, height, width), and how far its
+    neighbours are apart there. A reference in front of the video is one frame."""
+    rope = options.get("rope_options") or {}
+    step = tuple(float(rope.get(f"scale_{axis}", 1.0)) for axis in "tyx")
+    shift = tuple(float(rope.get(f"shift_{axis}", 0.0)) for axis in "tyx")
+    references = layout.before // (layout.height * layout.width)
+    return (shift[0] + step[0] * references, *shift[1:]), step

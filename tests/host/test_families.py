@@ -34,7 +34,7 @@ def test_first_frames(toys, name):
         ("wan-5b", Layout(9, 3, 4, text=7, patch=(2, 2))),
         ("wan-phantom", Layout(9, 3, 4, after=2 * 3 * 4, text=7, patch=(2, 2))),
         ("wan-in-context", Layout(9, 3, 4, after=1 * 2 + 3 * 4, text=7, patch=(2, 2))),
-        ("hunyuan-1.5", Layout(9, 5, 7, image=6)),
+        ("hunyuan-1.5", Layout(9, 5, 7, image=6, glyphs=3)),
     ],
 )
 def test_odd_latents(toys, name, layout):

@@ -15,6 +15,10 @@ LOADERS = (
     "expert, whole checkpoint",
     "CLIP, open_clip",
     "CLIP, Hugging Face",
+    "plan",
+    "plan compressor",
+    "plan adapter",
+    "planner",
 )
 
 

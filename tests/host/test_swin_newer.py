@@ -1,11 +1,14 @@
 """Swin Renderer on MiniMax H3 and LTX: equal to the host's attention with the mask written out, in the cases that are
 hard to get right."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from semantic_video.harness.sampling import Shot, sample
 from semantic_video.harness.toy import NEWER
+from semantic_video.host import pieces
 from semantic_video.host.editing import edit_attention
 from semantic_video.host.schedule import Interval
 from semantic_video.patches.swin_renderer import SwinRenderer, apply
@@ -17,7 +20,7 @@ ONE_OF_EACH = [name for name in ("h3", "ltxv", "ltxav", "ltxav23") if name in NE
 H3 = ONE_OF_EACH[:-3]
 
 
-def masked_windows(call, proceed, window, anchors=(), shift=True):
+def masked_windows(call, proceed, window, anchors=(), shift=True, look_back=0):
     """The video's queries see keys of their window, of anchors and of all that is not video; the others see all."""
     layout = call.forward.layout
     frames, area = layout.frames, layout.height * layout.width
@@ -29,7 +32,10 @@ def masked_windows(call, proceed, window, anchors=(), shift=True):
     own = of_frame.repeat_interleave(area)
     span = slice(call.before, call.before + frames * area)
     allowed = torch.ones(call.q.shape[1], call.k.shape[1], dtype=torch.bool)
-    allowed[span, span] = own[:, None] == own
+    first = torch.tensor([0, *cuts[1:]])[own]  # of the window of each token
+    frame = torch.arange(frames).repeat_interleave(area)
+    back = (frame < first[:, None]) & (frame >= first[:, None] - look_back)
+    allowed[span, span] = (own[:, None] == own) | back
     for anchor in anchors:
         allowed[:, call.before + anchor * area : call.before + (anchor + 1) * area] = True
     mask = torch.zeros(allowed.shape).masked_fill(~allowed, -torch.inf)[None, None].to(call.q)
@@ -54,6 +60,28 @@ def test_windows_are_masked_attention(toys, name):
     same(sample(apply(model, WINDOWS), shot), expected)
     plain = sample(model, shot)
     assert (plain - expected).abs().mean() > 1e-3, "the windows must matter for this test to mean anything"
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_windows_look_back(toys, name):
+    model, shot = toys(name), Shot(name, steps=1)
+    expected = sample(reference(model, look_back=2), shot)
+    same(sample(apply(model, replace(WINDOWS, look_back=2)), shot), expected)
+    assert (sample(apply(model, WINDOWS), shot) - expected).abs().mean() > 1e-4
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_what_needs_their_places_in_time_is_refused(toys, name):
+    with pytest.raises(ValueError, match=r"time_scale 0.5: how (LTX|MiniMax H3) turns its frames by their place"):
+        apply(toys(name), SwinRenderer(time_scale=0.5))
+
+
+@pytest.mark.parametrize("name", ["ltxv", "ltxav23"])
+def test_long_videos_of_theirs_are_not_cut_into_pieces(toys, name, monkeypatch):
+    """Nor into chunks: their blocks take more than the video."""
+    monkeypatch.setattr(pieces, "FEWEST_TOKENS", 1)
+    model, shot = toys(name), Shot(name, steps=1)
+    same(sample(apply(model, WINDOWS), shot), sample(reference(model), shot))
 
 
 @pytest.mark.parametrize("name", NEWER)

@@ -8,12 +8,15 @@ import torch
 from semantic_video.harness.sampling import Shot, conditioning, sample, seeded, sound_shape
 from semantic_video.harness.toy import EVERY, NEWER
 from semantic_video.harness.toy_nodes import ToyCLIP
+from semantic_video.harness.toy_plans import toy_plan, write_toy_plan_adapter
 from semantic_video.host.editing import edit_attention
 from semantic_video.host.levels import visit_levels
 from semantic_video.host.schedule import Interval
-from semantic_video.patches import alg, alignvid, dymos, focal_guidance, text_contrast
+from semantic_video.patches import alg, alignvid, dymos, focal_guidance, plan_adapter, prompt_timeline, text_contrast
 from semantic_video.patches.attention_maps import attention_maps
+from semantic_video.patches.plan_weights import load_plan_adapter
 from semantic_video.tests.host import naive
+from semantic_video.training.plan_adapter import spec_for
 
 TEXT = "a red ball and a blue cube"  # as many words as the toys' prompts have tokens
 H3 = [name for name in ("h3", "h3-both") if name in NEWER]
@@ -190,6 +193,18 @@ def test_attention_maps(toys, name):
     assert got.shape == (2, 9, *((2, 2) if name in H3 else (4, 4)))
     torch.testing.assert_close(got[0].flatten().double(), whole[:, 2], rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(got[1].flatten().double(), whole[:, 0] + whole[:, 4], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ltxv", "ltxav23", *H3[:1]])
+def test_timelines_and_plans_are_refused(toys, tmp_path, name):
+    family = "MiniMax H3" if name in H3 else "LTX"
+    with pytest.raises(ValueError, match=f"Prompt Timeline cannot keep the texts of spans apart on {family}"):
+        prompt_timeline.apply(toys(name), [], prompt_timeline.PromptTimeline())
+    with pytest.raises(ValueError, match=f"Plan Adapter cannot say where .* on the RoPE axes of {family}"):
+        spec_for(toys(name), 6, "clip")
+    adapter = load_plan_adapter(write_toy_plan_adapter(tmp_path / "adapter.safetensors"))
+    with pytest.raises(ValueError, match=f"adapter: made for Wan, this model is {family}"):
+        plan_adapter.apply(toys(name), adapter, plan_adapter.PlanGuide(toy_plan()))
 
 
 def test_what_cannot_work_is_refused_with_the_reason(toys):

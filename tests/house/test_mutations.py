@@ -87,7 +87,7 @@ def test_intervals_that_are_known():
 def test_the_tests_of_a_file():
     host = "tests/host/test_"
     assert own_tests("patches/alg.py") == [f"{host}adherence.py", f"{host}alg.py"]
-    assert own_tests("patches/queries.py") == [f"{host}dymos.py", f"{host}text_contrast.py"]
+    assert own_tests("patches/queries.py") == [f"{host}dymos.py", f"{host}queries.py", f"{host}text_contrast.py"]
     assert own_tests("patches/clip_mask.py") == [f"{host}clip_mask.py", f"{host}clip_mask_values.py"]
     assert own_tests("kernels/alg.py") == ["tests/kernels/test_alg.py"]
     assert own_tests("kernels/steps.py") == ["tests/kernels"]

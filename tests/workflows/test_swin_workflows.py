@@ -73,7 +73,9 @@ def test_video_to_video(server):
         ({"swin": {"window": -1}}, r"SemVidSwinRenderer \(swin\): .*smaller than min"),
         ({"swin": {"window": 7}}, "window 7: must be even"),
         ({"swin": {"dense_blocks": "0-99"}}, "dense_blocks: '0-99' is out of range"),
-        ({"swin": {"window": 22, "anchors": "first frame"}}, "window 22 leaves no room for anchors"),
+        ({"swin": {"window": 42, "anchors": "first frame"}}, "window 42 leaves no room for anchors"),
+        ({"swin": {"window": 22, "time_scale": 1.0}}, "window 22 leaves no room for anchors"),
+        ({"swin": {"time_scale": 1.5}}, "bigger than max"),
         ({"swin": {"strength": 2.0}}, "bigger than max"),
     ],
 )
@@ -91,6 +93,9 @@ def test_the_node_describes_itself(server):
     assert info["category"].startswith("semantic video")
     widgets = info["input"]["required"]
     assert list(widgets)[-3:] == ["strength", "start", "end"]
+    later = info["input"]["optional"]
+    assert list(later) == ["time_scale", "look_back"], "graphs posted before these came run as they did"
+    assert all(options.get("tooltip") for _, options in later.values())
     assert all(options.get("tooltip") for _, options in widgets.values())
     assert widgets["window"][1]["default"] == widgets["window"][1]["min"] == 0
     assert list(widgets)[:3] == ["model", "window", "shift"]
