@@ -91,7 +91,7 @@ class SwinRendererNode(io.ComfyNode):
                     tooltip="Moves latent frames closer together in the model's sense of time, so that a long video "
                     "spans what it was trained on and tells its prompt once, in slow motion. Lower is closer; 1 leaves "
                     "time as it is; 0 is automatic: just the trained length. Use it with rotating anchors (window and "
-                    "budget at 0 then suit it), or with window 1024 for full attention.",
+                    "budget at 0 then suit it), or with window 1024 for full attention. Wan and HunyuanVideo only.",
                 ),
                 io.Int.Input(
                     "look_back",
