@@ -3,7 +3,16 @@
 import argparse
 from importlib import import_module
 
-BENCHMARKS = ("swin", "video_prompt", "ssg_adapter", "prompt_timeline", "clip_mask", "adherence", "focal_guidance")
+BENCHMARKS = (
+    "swin",
+    "video_prompt",
+    "ssg_adapter",
+    "prompt_timeline",
+    "clip_mask",
+    "adherence",
+    "focal_guidance",
+    "families",
+)
 
 
 def parser(arguments: list[str]) -> argparse.ArgumentParser:

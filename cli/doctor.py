@@ -68,12 +68,12 @@ def probe(host: Path) -> dict:
     import folder_paths
 
     from ..harness.sampling import Shot, sample
-    from ..harness.toy import STRAIGHT, write_toy
+    from ..harness.toy import NEWER, STRAIGHT, write_toy
     from ..host.editing import edit_attention
 
     hooks = {}
     with TemporaryDirectory() as folder, torch.inference_mode():
-        for name in STRAIGHT:
+        for name in (*STRAIGHT, *(name for name in ("h3", "ltxv", "ltxav23") if name in NEWER)):
             model = comfy.sd.load_diffusion_model(str(write_toy(name, Path(folder) / f"{name}.safetensors")))
             sites, patches = set(), set()
 
@@ -90,10 +90,14 @@ def probe(host: Path) -> dict:
                 sample(edit_attention(model, "probe", watch, sites=("self", "text", "image", "joint")), shot),
             )
             wanted = (
-                {"joint"} if name.startswith("hunyuan") else {"self", "text"} | ({"image"} if "clip" in name else set())
+                {"joint"}
+                if name.startswith(("hunyuan", "h3"))
+                else {"self", "text"} | ({"image"} if "clip" in name else set())
             )
             hooks[f"{name}: every attention reached ({', '.join(sorted(wanted))})"] = wanted == sites
             hooks[f"{name}: watching changes no bit"] = torch.equal(plain, watched)
+            if name in NEWER:
+                continue
             patched = model.clone()
             if name.startswith("wan"):
                 patched.set_model_attn1_patch(called("attn1_patch", lambda a: a["x"]))

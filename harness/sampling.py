@@ -3,11 +3,14 @@
 from dataclasses import dataclass, replace
 
 import comfy.clip_vision
+import comfy.nested_tensor
 import comfy.sample
+import comfy.utils
 import torch
 from torch import Tensor
 
-from .toy import TEXT_DIM, TOYS
+from ..host.families import ltx, minimax
+from .toy import EVERY, Toy
 
 
 def seeded(*shape: int, seed: int = 0) -> Tensor:
@@ -33,7 +36,7 @@ class Shot:
     last_step: int | None = None
 
     def __post_init__(self):
-        if "ref_latent" in TOYS[self.toy].conds and self.words == self.negative_words:
+        if "ref_latent" in EVERY[self.toy].conds and self.words == self.negative_words:
             # the host fails on a batch of two with ref_latent
             object.__setattr__(self, "negative_words", self.words + 2)
 
@@ -43,8 +46,9 @@ class Shot:
 
 def conditioning(shot: Shot, words: int, seed: int) -> list:
     """CONDITIONING with whatever the toy's nodes would attach."""
-    toy = TOYS[shot.toy]
+    toy = EVERY[shot.toy]
     video = (1, toy.channels, shot.frames, shot.height, shot.width)
+    even = [side + side % 2 for side in video[3:]]
     extra = {"pooled_output": seeded(1, 768, seed=seed)}
     attach = {
         "concat": lambda: {"concat_latent_image": seeded(*video, seed=3), "concat_mask": torch.ones(1, 1, *video[2:])},
@@ -70,10 +74,69 @@ def conditioning(shot: Shot, words: int, seed: int) -> list:
         "guiding_frame": lambda: {"guiding_frame_index": 0},
         "ref_latent": lambda: {"ref_latent": seeded(1, toy.channels, 1, shot.height, shot.width, seed=12)},
         "first_frame": dict,
+        "tags": lambda: {"minimax_token_tags": torch.ones(1, words, dtype=torch.long)},
+        "keyframes": lambda: {
+            "minimax_keyframes": [
+                {"resolved_frame_index": 0, "latent": seeded(*video[:2], 1, *even, seed=14)},
+                {
+                    "resolved_frame_index": 5,
+                    "latent": seeded(*video[:2], 2, *even, seed=15),
+                    "audio_latent": seeded(1, *toy.sound, 3, seed=16),
+                },
+            ]
+        },
+        "padding": lambda: {"attention_mask": torch.tensor([[1] * (words - 2) + [0] * 2])},
+        "unprocessed": lambda: {"unprocessed_ltxav_embeds": True},
+        "guides": dict,
+        "thinned": dict,
+        "references": lambda: {"minimax_refs": [reference(toy, *sizes) for sizes in REFERENCES]},
     }
     for name in toy.conds:
         extra |= attach[name]()
-    return [[seeded(1, words, TEXT_DIM, seed=seed), extra]]
+    return [[seeded(1, words, toy.text, seed=seed), extra]]
+
+
+REFERENCES = [  # of MiniMax H3: latent frames, height and width of the picture or video, latent frames of sound
+    (1, 6, 4, 0),
+    (2, 4, 4, 5),
+    (0, 0, 0, 3),
+]
+
+
+def reference(toy: Toy, frames: int, height: int, width: int, sound: int) -> dict:
+    found = {"kind": "audio" if not frames else "image" if frames == 1 else "video_audio", "ref_audio_t": sound}
+    if frames:
+        found |= {"latent_t": frames, "latent_h": height, "latent_w": width}
+        found["latent"] = seeded(1, toy.channels, frames, height, width, seed=17)
+    if sound:
+        found["audio_latent"] = seeded(1, *toy.sound, sound, seed=18)
+    return found
+
+
+def with_guides(shot: Shot, conds: list, latent: Tensor, mask: Tensor) -> tuple[list, Tensor, Tensor]:
+    """As LTXVAddGuide, without an autoencoder: a picture and two latent frames that weigh half ("guides"), or one
+    latent frame on a grid half as fine ("thinned")."""
+    from comfy_extras.nodes_lt import LTXVAddGuide, _append_guide_attention_entry
+
+    thin = None
+    if "thinned" in EVERY[shot.toy].conds:
+        thin = -torch.ones(1, 1, 1, shot.height, shot.width)
+        thin[..., ::2, ::2] = 1
+    for frame, count, strength in ((0, 1, 1.0), (16, 2, 0.5))[: 2 if thin is None else 1]:
+        guide = seeded(*latent.shape[:2], count, shot.height, shot.width, seed=19 + frame)
+        guided = (frame, latent, mask, guide, strength, (8, 32, 32), thin, 128, 1 if thin is None else 2)
+        *conds, latent, mask = LTXVAddGuide.append_keyframe(*conds, *guided)
+        tokens, shape = guide[0, 0].numel(), list(guide.shape[2:])
+        conds = list(_append_guide_attention_entry(*conds, tokens, shape, strength=strength))
+    return conds, latent, mask
+
+
+def sound_shape(shot: Shot) -> tuple[int, ...]:
+    """Of the latent of the sound that goes with the video: MiniMax H3 has 40 frames of it a second, LTX 25."""
+    toy = EVERY[shot.toy]
+    if shot.toy.startswith("h3"):
+        return (shot.batch, *toy.sound, round(minimax.first_frames(shot.frames)[-1] * 40 / 24))
+    return (shot.batch, toy.sound[0], ltx.first_frames(shot.frames)[-1], toy.sound[1])
 
 
 def clip_vision(**states) -> comfy.clip_vision.Output:
@@ -84,23 +147,35 @@ def clip_vision(**states) -> comfy.clip_vision.Output:
 
 
 def sample(model, shot: Shot, callback=None, positive=None, negative=None) -> Tensor:
-    """[batch, channels, frames, height, width]. positive, negative: CONDITIONING in place of the shot's own."""
-    toy = TOYS[shot.toy]
+    """[batch, channels, frames, height, width]; of a model that makes sound along both latents, [batch, 1, numbers].
+    positive, negative: CONDITIONING in place of the shot's own."""
+    toy = EVERY[shot.toy]
     shape = (shot.batch, toy.channels, shot.frames, shot.height, shot.width)
     mask = None
     if "first_frame" in toy.conds:  # per-frame timesteps
         mask = torch.ones(1, 1, *shape[2:])
         mask[:, :, 0] = 0
-    return comfy.sample.sample(
+    conds = [
+        positive or conditioning(shot, shot.words, 20),
+        negative or conditioning(shot, shot.negative_words, 21),
+    ]
+    noise, latent = seeded(*shape, seed=shot.seed), torch.zeros(shape) if mask is None else seeded(*shape, seed=13)
+    if {"guides", "thinned"} & set(toy.conds):
+        conds, latent, mask = with_guides(shot, conds, latent, torch.ones(shot.batch, 1, *shape[2:]))
+        noise = seeded(*latent.shape, seed=shot.seed)
+    if toy.sound:
+        sound = sound_shape(shot)
+        noise = comfy.nested_tensor.NestedTensor((noise, seeded(*sound, seed=shot.seed + 100)))
+        latent = comfy.nested_tensor.NestedTensor((latent, torch.zeros(sound)))
+    out = comfy.sample.sample(
         model,
-        seeded(*shape, seed=shot.seed),
+        noise,
         shot.steps,
         shot.cfg,
         shot.sampler,
         "simple",
-        positive or conditioning(shot, shot.words, 20),
-        negative or conditioning(shot, shot.negative_words, 21),
-        torch.zeros(shape) if mask is None else seeded(*shape, seed=13),
+        *conds,
+        latent,
         noise_mask=mask,
         seed=shot.seed,
         callback=callback,
@@ -108,3 +183,4 @@ def sample(model, shot: Shot, callback=None, positive=None, negative=None) -> Te
         start_step=shot.start_step,
         last_step=shot.last_step,
     )
+    return comfy.utils.pack_latents(out.unbind())[0] if toy.sound else out

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from ..kernels.ssg_adapter import SSGAdapter
 from ..kernels.ssg_spec import Spec
+from .newer_toys import TEXT_DIM, newer_toys
 
-TEXT_DIM = 32
 WAN = dict(dim=48, ffn_dim=96, num_heads=2, num_layers=4, text_dim=TEXT_DIM, freq_dim=256, in_dim=16, out_dim=16)
 HUNYUAN = dict(
     in_channels=16,
@@ -42,12 +42,15 @@ HUNYUAN = dict(
 
 @dataclass(frozen=True)
 class Toy:
-    """channels: of the latent; conds: extra conditioning its runs carry (see sampling.py)."""
+    """channels: of the latent; conds: extra conditioning its runs carry (see sampling.py). sound: shape of the latent
+    made along, but for its batch and length; text: width of the prompt's features."""
 
     build: type
     config: dict = field(hash=False)
     channels: int = 16
     conds: tuple[str, ...] = ()
+    sound: tuple[int, ...] = ()
+    text: int = TEXT_DIM
 
 
 TOYS = {
@@ -86,6 +89,8 @@ TOYS = {
         conds=("siglip", "byt5"),
     ),
 }
+NEWER = {name: Toy(**fields) for name, fields in newer_toys().items()}  # MiniMax H3, LTX
+EVERY = TOYS | NEWER
 STRAIGHT = ("wan-t2v", "wan-i2v-clip", "hunyuan-t2v", "hunyuan-1.5")  # one of each kind of attention
 
 
@@ -93,6 +98,9 @@ STRAIGHT = ("wan-t2v", "wan-i2v-clip", "hunyuan-t2v", "hunyuan-1.5")  # one of e
 def randomize(module: torch.nn.Module, seed: int = 0) -> None:
     """Weights under which every part of the module matters: 1 / sqrt(fan in), norms near 1."""
     generator = torch.Generator().manual_seed(seed)
+    for name, buffer in module.named_buffers():
+        if name.endswith("inv_freq"):
+            buffer.copy_(1e4 ** (-torch.arange(len(buffer)) / len(buffer)))
     for name, parameter in module.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.ndim > 1:
@@ -106,14 +114,15 @@ def randomize(module: torch.nn.Module, seed: int = 0) -> None:
 
 def write_toy(name: str, path: Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> Path:
     """Saves the toy as a diffusion model file with the metadata ComfyUI needs to read it."""
-    toy = TOYS[name]
+    toy = EVERY[name]
     module = toy.build(**toy.config, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init)
     randomize(module, seed)
     weights = {
         key: value.to(dtype if value.ndim > 1 else torch.float32).contiguous()
         for key, value in module.state_dict().items()
     }
-    transformer = {"num_heads": toy.config["num_heads"]} | ({"text_dim": TEXT_DIM} if "text_dim" in toy.config else {})
+    told = toy.config if name.startswith("ltx") else {"num_heads", "text_dim"} & toy.config.keys()
+    transformer = {name: toy.config[name] for name in told}
     save_file(weights, path, {"config": json.dumps({"transformer": transformer})})
     return path
 
@@ -163,15 +172,22 @@ def diffusers_expert(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
     return named
 
 
+def widths(config: dict) -> tuple[int, int]:
+    """Channels of what its attention returns for a token, and heads."""
+    if "attention_head_dim" in config:
+        return config["attention_head_dim"] * config["num_attention_heads"], config["num_attention_heads"]
+    return config["dim"] if "dim" in config else config["hidden_size"], config["num_heads"]
+
+
 def write_toy_adapter(path: Path, name: str = "wan-t2v", seed: int = 2, **changes) -> Path:
     """An SSG Adapter for the toy, as if trained, on features like ViT-H's."""
-    config = TOYS[name].config
-    wan = name.startswith("wan")
+    config = EVERY[name].config
+    width, heads = widths(config)
     spec = Spec(
         **{
-            "family": "wan" if wan else "hunyuan",
-            "width": config["dim" if wan else "hidden_size"],
-            "heads": config["num_heads"],
+            "family": {"h3": "minimax", "lt": "ltx", "wa": "wan", "hu": "hunyuan"}[name[:2]],
+            "width": width,
+            "heads": heads,
             "blocks": (0, 3),
             "rank": 4,
             "token_width": 16,

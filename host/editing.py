@@ -16,11 +16,12 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .block_numbers import numbered_blocks
 from .call import Call, Continue, Edit, UnknownRows
 from .chunks import in_chunks
 from .families import family_of
 from .forward import RUN, Forward, Run, bind, read
-from .layout import SiteKind
+from .layout import AUDIO_QUERIES, Layout, Site, SiteKind
 from .pieces import OVERRIDE, Pieces, can_be_in_pieces, in_pieces
 from .refiner import Refine, refining
 from .schedule import ALWAYS, Interval
@@ -124,7 +125,7 @@ def _install(model, editor: Editor):
 def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
     guider = executor.class_obj
     options = guider.model_options["transformer_options"]
-    run = options[RUN] = Run.of(guider, noise, sigmas)
+    run = options[RUN] = Run.of(guider, noise, sigmas, kwargs.get("latent_shapes") or ())
     editors = options[EDITORS]
     for editor in editors:
         if editor.check:
@@ -180,10 +181,12 @@ def _around_call(executor, *args, **kwargs):
         (e for e in acting.values() if e.sites), key=lambda editor: INNERMOST.index(editor.splits)
     ):  # innermost first
         inner[OVERRIDE] = _override(forward, editors, options.get(OVERRIDE))
-        alone = editors[0] if len(editors) == 1 and can_be_in_pieces(forward, options) else None
-        if alone and alone.pieces and (pieces := alone.pieces(forward)):
+        alone = editors[0].pieces if len(editors) == 1 and can_be_in_pieces(forward, options) else None
+        if not forward.family.HOST_NUMBERS_BLOCKS:
+            inner["patches_replace"] = numbered_blocks(options, forward.family.blocks(forward.module))
+        elif alone and (pieces := alone(forward)):
             inner["patches_replace"] = in_pieces(forward, options, pieces)
-            forward.run.fired.add(alone.name)
+            forward.run.fired.add(editors[0].name)
     sizes = [editor.tokens(forward) for editor in acting.values() if editor.tokens]
     chunks = in_chunks(forward.family.token_modules(forward.module), min(filter(None, sizes), default=None))
     with chunks, refining(forward, [editor.refine for editor in acting.values() if editor.refine]):
@@ -200,7 +203,8 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
         by_head = kwargs.get("skip_reshape", False)
         token_axis = 2 if by_head else 1
         last = forward.previous
-        site = forward.site(kwargs.get("transformer_options", {}), q.shape[token_axis], k.shape[token_axis])
+        dim = q.shape[-1] if by_head else q.shape[-1] // heads
+        site = forward.site(kwargs.get("transformer_options", {}), q.shape[token_axis], k.shape[token_axis], dim)
         if site is None or site.kind not in sites:
             return attention(q, k, v, heads, **kwargs)
 
@@ -208,7 +212,6 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
         if by_head:
             q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         else:
-            dim = q.shape[-1] // heads
             q, k, v = (x.unflatten(2, (-1, dim)) for x in (q, k, v))
         host_mask = kwargs.get("mask")
         mask = _four_axes(host_mask)
@@ -223,13 +226,22 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
             if site.kind in editor.sites:
                 forward.run.fired.add(editor.name)
                 proceed = partial(_edited, editor, proceed=proceed)
-        before = q.shape[1] - forward.layout.tokens + forward.layout.before
+        before, after = outside_video(forward.layout, site, q.shape[1])
         whole = len(q) == len(forward.rows) and site != last
         batch = tuple(range(len(q))) if whole else None
-        out = proceed(Call(q, k, v, mask, site, forward, before, forward.layout.after, batch, before))
+        out = proceed(Call(q, k, v, mask, site, forward, before, after, batch, before))
         return out.unflatten(2, (heads, -1)).transpose(1, 2) if by_head_out else out
 
     return override
+
+
+def outside_video(layout: Layout, site: Site, queries: int) -> tuple[int, int]:
+    """How many of an attention call's queries stand in front of and behind the video. LTX may ask for its guide frames'
+    queries, which stand behind, in a call of their own."""
+    if site.kind in AUDIO_QUERIES:
+        return queries, 0
+    after = layout.after if queries >= layout.tokens else 0
+    return queries - after - layout.frames * layout.height * layout.width, after
 
 
 def _edited(editor: Editor, call: Call, proceed: Continue) -> Tensor:

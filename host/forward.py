@@ -17,9 +17,10 @@ import comfy.samplers
 import torch
 from torch import nn
 
-from .families import FAMILIES, Family, host_class
-from .layout import Crop, Layout, Site
+from .families import Family, known_family, wan
+from .layout import Crop, Layout, Site, video_of
 from .schedule import ALWAYS, EPSILON, Interval
+from .text_features import text_features
 from .timeline import SPANS
 
 RUN = "semantic_video_run"
@@ -30,12 +31,14 @@ class Run:
     """One sampling run: what is known before its first step, and which editors have come to act since.
 
     total_frames: latent frames of the whole video; frames: those that one model call sees (a context window, where the
-    host cuts the video into such). conds: names of what conditionings carry beside their text, for the model or for the
-    host to make its inputs of. names: which of the guider's conditionings ("positive", "negative", "middle", ...) a
-    uuid belongs to; areas: the part of the latent it is restricted to, lengths and then offsets of (frames, height,
-    width). size: (frames, height, width) of the whole latent. patchers: the MODELs that run, one a device.
-    texts: the raw text features of all conditionings but the negative ones. timelines: the spans of text of those
-    conditionings that have such. options: the MODEL's transformer_options.
+    host cuts the video into such); neither counts guide frames that the latent carries behind the video. conds: names
+    of what conditionings carry beside their text, for the model or for the host to make its inputs of. names: which of
+    the guider's conditionings ("positive", "negative", "middle", ...) a uuid belongs to; areas: the part of the latent
+    it is restricted to, lengths and then offsets of (frames, height, width). size: (frames, height, width) of the whole
+    video's latent. patchers: the MODELs that run, one a device. texts: the raw text features of all conditionings but
+    the negative ones. family: of the model, where it is known. frame_rate: video frames a second that a conditioning
+    names (LTX), or None. options: the MODEL's transformer_options. timelines: the spans of text of those conditionings
+    that have such.
     A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
     """
 
@@ -49,10 +52,16 @@ class Run:
     areas: dict[UUID, list[int]] = field(default_factory=dict)
     patchers: list = field(default_factory=list)
     texts: list[torch.Tensor] = field(default_factory=list)
+    family: Family | None = None
+    frame_rate: float | None = None
     options: dict = field(default_factory=dict)
     timelines: dict[UUID, tuple] = field(default_factory=dict)
     fired: set[str] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
+
+    def first_frames(self, latents: int) -> list[int]:
+        """As of the model's family; Wan's where it is not known."""
+        return (self.family or wan).first_frames(latents)
 
     def say_once(self, message: str, level: int = logging.INFO) -> None:
         if message not in self.said:
@@ -60,13 +69,19 @@ class Run:
             logging.log(level, "[semantic-video] %s", message)
 
     @classmethod
-    def of(cls, guider, noise: torch.Tensor, sigmas: torch.Tensor) -> "Run":
-        if noise.ndim != 5:
+    def of(cls, guider, noise: torch.Tensor, sigmas: torch.Tensor, latent_shapes=()) -> "Run":
+        """latent_shapes: of the streams that the host has packed into `noise`, the video's first."""
+        shape = tuple(noise.shape if noise.ndim == 5 or not latent_shapes else latent_shapes[0])
+        if len(shape) != 5:
             raise ValueError(
-                f"latent_image: shape {tuple(noise.shape)} is not a video latent. Connect one of shape [batch, "
-                "channels, frames, height, width]."
+                f"latent_image: shape {shape} is not a video latent. Connect one of shape [batch, channels, frames, "
+                "height, width]."
             )
-        total = frames = noise.shape[2]
+        module = guider.model_patcher.model.diffusion_model
+        family = known_family(module)
+        heard = [entries or () for name, entries in guider.conds.items() if "negative" not in name]
+        heard = [entry for entries in heard for entry in entries]
+        total = frames = family.clip_frames(shape, heard) if family else shape[2]
         windows = guider.model_options.get("context_handler")
         if windows is not None and getattr(windows, "dim", None) == 2:
             frames = min(frames, windows.context_length + int(getattr(windows, "causal_window_fix", False)))
@@ -77,8 +92,7 @@ class Run:
             for name in (*entry, *entry.get("model_conds", {}))
         }
         names = {entry.get("uuid"): name for name, entries in guider.conds.items() for entry in entries or ()}
-        heard = [entries or () for name, entries in guider.conds.items() if "negative" not in name]
-        texts = [entry["cross_attn"] for entries in heard for entry in entries if "cross_attn" in entry]
+        texts = [text_features(entry) for entry in heard if "cross_attn" in entry]
         every = [entry for entries in guider.conds.values() for entry in entries or ()]
         timelines = {entry["uuid"]: entry[SPANS] for entry in every if SPANS in entry}
         return cls(
@@ -88,8 +102,10 @@ class Run:
             frames=frames,
             conds=conds,
             names=names,
-            size=tuple(noise.shape[2:]),
+            size=(total, *shape[3:]),
             texts=texts,
+            family=family,
+            frame_rate=next((float(entry["frame_rate"]) for entry in heard if "frame_rate" in entry), None),
             options=guider.model_options.get("transformer_options", {}),
             timelines=timelines,
         )
@@ -140,6 +156,12 @@ class Forward:
             self.state[key] = make()
         return self.state[key]
 
+    @property
+    def latent(self) -> torch.Tensor:
+        """What the model sees of the video, [batch, channels, frames, height, width], image latents and guide frames
+        included."""
+        return video_of(self.arguments)
+
     @cached_property
     def rows(self) -> tuple[int, ...]:
         """For each batch row 0 (conditional) or 1 (negative), whatever order and grouping the host chose.
@@ -151,7 +173,7 @@ class Forward:
         chunks = self.options.get("cond_or_uncond") or [0]
         uuids = self.options.get("uuids") or [None] * len(chunks)
         kinds = [self._kind(uuid, chunk) for uuid, chunk in zip(uuids, chunks)]
-        each = self.arguments["x"].shape[0] // len(chunks)
+        each = self.latent.shape[0] // len(chunks)
         return tuple(kind for kind in kinds for _ in range(each))
 
     @cached_property
@@ -159,7 +181,7 @@ class Forward:
         """For each batch row the spans of text of its conditioning; None where it has no timeline."""
         chunks = self.options.get("cond_or_uncond") or [0]
         uuids = self.options.get("uuids") or [None] * len(chunks)
-        each = self.arguments["x"].shape[0] // len(chunks)
+        each = self.latent.shape[0] // len(chunks)
         return tuple(self.run.timelines.get(uuid) for uuid in uuids for _ in range(each))
 
     @cached_property
@@ -167,11 +189,11 @@ class Forward:
         """For each batch row the part of the video that it shows."""
         chunks = self.options.get("cond_or_uncond") or [0]
         uuids = self.options.get("uuids") or [None] * len(chunks)
-        each = self.arguments["x"].shape[0] // len(chunks)
+        each = self.latent.shape[0] // len(chunks)
         return tuple(crop for crop in map(self._crop, uuids) for _ in range(each))
 
     def _crop(self, uuid: UUID | None) -> Crop:
-        seen = tuple(self.arguments["x"].shape[-3:])
+        seen = (self.layout.frames, *self.latent.shape[-2:])
         axes = [range(length) for length in self.run.size or seen]
         window = self.options.get("context_window")
         if window is not None and window.dim in (2, 3, 4):
@@ -225,9 +247,10 @@ class Forward:
             raise RuntimeError(f"the batch's rows show different frames of the video, {sorted(frames)}; use Call.crop.")
         return frames.pop()
 
-    def site(self, options: dict, queries: int, keys: int) -> Site | None:
-        """The attention with so many queries and keys; None where it is none that the family knows."""
-        site = self.family.site(self.module, options, self.layout, queries, keys, self.previous)
+    def site(self, options: dict, queries: int, keys: int, dim: int) -> Site | None:
+        """The attention with so many queries and keys, in heads of `dim` channels; None where it is none that the
+        family knows."""
+        site = self.family.site(self.module, options, self.layout, queries, keys, dim, self.previous)
         self.previous = site or self.previous
         return site
 
@@ -249,7 +272,7 @@ def bind(executor, args: tuple, kwargs: dict) -> inspect.BoundArguments:
 def read(executor, bound: inspect.BoundArguments) -> Forward | None:
     """None where the model is no longer one that is known: another pack has put its own in place."""
     module = executor.class_obj
-    family = next((family for family in FAMILIES if family.accepts(module, host_class(module))), None)
+    family = known_family(module)
     if family is None:
         return None
     arguments = {**bound.arguments, **bound.arguments.get("kwargs", {})}

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import comfy.clip_vision
+import comfy.ldm.common_dit
 import comfy.model_management
 import comfy.samplers
 import torch
@@ -56,7 +57,7 @@ def load_frozen(model, offload: bool = False) -> None:
 
 @contextmanager
 def copying_norms(blocks: list[nn.Module]) -> Iterator[None]:
-    """Within it, LayerNorms keep copies of their inputs for the backward pass: Hunyuan's blocks write into these
+    """Within it, norms keep copies of their inputs for the backward pass: blocks of Hunyuan and LTX write into these
     later."""
     hooks = [
         norm.register_forward_pre_hook(lambda module, args: tuple(map(copied, args)))
@@ -64,9 +65,12 @@ def copying_norms(blocks: list[nn.Module]) -> Iterator[None]:
         for norm in block.modules()
         if isinstance(norm, nn.LayerNorm)
     ]
+    plain = comfy.ldm.common_dit.rms_norm  # LTX's, a function
+    comfy.ldm.common_dit.rms_norm = lambda x, *args, **kwargs: plain(copied(x), *args, **kwargs)
     try:
         yield
     finally:
+        comfy.ldm.common_dit.rms_norm = plain
         for hook in hooks:
             hook.remove()
 
@@ -99,6 +103,8 @@ def checkpointed(blocks: list[nn.Module]) -> Iterator[None]:
 
 
 def copied(x):
+    if isinstance(x, tuple):
+        return tuple(map(copied, x))
     return x.clone() if isinstance(x, Tensor) else x
 
 

@@ -5,7 +5,8 @@ from typing import Literal
 
 from torch import Tensor
 
-SiteKind = Literal["self", "text", "image", "joint"]
+SiteKind = Literal["self", "text", "image", "joint", "audio", "audio_text", "from_audio", "to_audio"]
+AUDIO_QUERIES: tuple[SiteKind, ...] = ("audio", "audio_text", "to_audio")  # of a stream of its own, beside the video's
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,9 @@ class Layout:
     before: reference tokens in front of the grid; after: in-context tokens behind it; both without text.
     text, image: keys of the text and the image cross-attention, 0 where the family has none. On joint attention image
     counts the tokens of a CLIP or SigLIP image in front of the prompt's, glyphs those of quoted words (byT5) between
-    both. patch: latent cells of a token, height and width; the last row and column of tokens may be padded.
+    both. audio: tokens of the sound that is made along; in joint attention they are the last of `before`, elsewhere
+    they have attentions of their own. patch: latent cells of a token, height and width; the last row and column of
+    tokens may be padded.
     """
 
     frames: int
@@ -25,6 +28,7 @@ class Layout:
     after: int = 0
     text: int = 0
     image: int = 0
+    audio: int = 0
     glyphs: int = 0
     patch: tuple[int, int] = (1, 1)
 
@@ -58,6 +62,10 @@ class Site:
     """One attention of the model. block counts through the whole model (Hunyuan's single blocks follow its double
     ones).
 
+    kind: self, text and image have the video's queries, joint all tokens'. Of models whose sound has a stream of its
+    own: audio is its self-attention, audio_text its look at the prompt, from_audio the video's look at it, to_audio its
+    look at the video.
+
     stream: "side" are VACE's own blocks, which bear the number of the block that they follow.
     """
 
@@ -80,3 +88,10 @@ class TimeRope:
     second: slice
     freqs: Tensor
     following: int = 0
+
+
+def video_of(arguments: dict) -> Tensor:
+    """The video's latent among the arguments of a call of the model; of those that make sound along it is the first of
+    a list."""
+    x = arguments["x"]
+    return x[0] if isinstance(x, (list, tuple)) else x

@@ -36,7 +36,8 @@ def visit_levels(model, conds: dict[str, list], latent: dict, levels: list[float
     sigmas = torch.tensor([float(sampling.percent_to_sigma(level)) for level in levels] + [0.0])
     noise = comfy.sample.prepare_noise(samples, seed)
     mask = latent.get("noise_mask")
-    free = samples if mask is None else samples * prepare_mask(mask, samples.shape, samples.device)
+    video, video_mask = (x.unbind()[0] if getattr(x, "is_nested", False) else x for x in (samples, mask))
+    free = video if mask is None else video * prepare_mask(video_mask, video.shape, video.device)
     follow = not free.any()  # a start image may stand where the mask is 0
 
     def walk(denoiser, x, sigmas, extra_args=None, callback=None, disable=None, **_):

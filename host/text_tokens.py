@@ -11,6 +11,9 @@ from torch import Tensor
 
 from .families import Family, family_of
 
+# what conditionings carry where pictures stand in front of the text in families that do so
+PICTURES = {"concat_latent_image", "guiding_frame_index", "ref_latent", "minimax_keyframes", "minimax_refs"}
+
 
 @dataclass(frozen=True)
 class PromptTokens:
@@ -55,6 +58,11 @@ class PromptTokens:
 def prompt_tokens(model, clip, text: str) -> PromptTokens:
     """Reads `text` with the tokenizer of CLIP that the MODEL's family uses. Raises ValueError for another CLIP."""
     family = family_of(model)
+    if family.mixes_words(model.model.diffusion_model):
+        raise ValueError(
+            f"model: this {family.NAME} mixes the words of a prompt before its blocks, so that none of its text keys "
+            "is a word; neither maps nor keywords mean anything there. Load another model, or remove the node."
+        )
     prompt, empty = (clip.tokenize(t) for t in (text, ""))
     if not isinstance(prompt, dict):
         prompt = {}

@@ -37,6 +37,32 @@ def rope_freqs(
     return torch.polar(torch.ones_like(angles), angles).flatten(0, 1)
 
 
+def area_rope_freqs(
+    grid: tuple[int, int], size: tuple[int, int], inverse: Tensor, origin: tuple[float, float] = (0.0, 0.0)
+) -> Tensor:
+    """MiniMax H3's RoPE, all at the time where the video starts, of the cells of `grid` spread over a picture of `size`
+    tokens that begins at `origin`: unit complex numbers [rows * columns, 3 n] of its n frequencies `inverse`, to turn
+    split halves. A token's place i of n is (i / n * ratio + (1 - ratio) / 2) * 32 with ratio = side / sqrt(area)."""
+    inverse, area = inverse.double().cpu(), (size[0] * size[1]) ** 0.5
+    rows, columns = (
+        32 * ((patch_centres(cells, extent) + start) / area + (1 - extent / area) / 2)
+        for cells, extent, start in zip(grid, size, origin)
+    )
+    shape = (len(rows), len(columns), -1)
+    height, width = (rows[:, None, None] * inverse).expand(shape), (columns[:, None] * inverse).expand(shape)
+    angles = torch.cat([torch.zeros_like(height), height, width], dim=-1)
+    return torch.polar(torch.ones_like(angles), angles).flatten(0, 1)
+
+
+def apply_split_rope(x: Tensor, freqs: Tensor) -> Tensor:
+    """x [batch, tokens, heads, dim], of whose channels j and j + n are rotated by the j-th of `freqs` [tokens, n];
+    those from 2 n on stay."""
+    pairs = freqs.shape[-1]
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    turned = torch.complex(wide[..., :pairs], wide[..., pairs : 2 * pairs]) * freqs[:, None]
+    return torch.cat([turned.real, turned.imag, wide[..., 2 * pairs :]], dim=-1).to(x.dtype)
+
+
 def apply_rope(x: Tensor, freqs: Tensor | None) -> Tensor:
     """x [batch, n * tokens, heads, dim] rotated by `freqs` [tokens, dim / 2], the same for each of the n repeats; None
     returns `x` itself."""

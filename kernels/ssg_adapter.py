@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .rope import apply_rope, rope_freqs
-from .ssg_spec import THETA, Spec
+from .rope import apply_rope, apply_split_rope, area_rope_freqs, rope_freqs
+from .ssg_spec import OWN_PLACES, THETA, Spec
 
 # q, k, v [batch, tokens, heads, dim] -> [batch, queries, heads * dim]
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -38,11 +38,12 @@ def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Prompt:
     """The prompted image in one call of the model. tokens: [batch, n, token_width]; keys, queries: RoPE frequencies of
-    K' and of the queries of a frame, or None."""
+    K' and of the queries of a frame, or None; split: those of K' turn split halves of its channels."""
 
     tokens: Tensor
     keys: Tensor | None
     queries: Tensor | None
+    split: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,20 +115,31 @@ class SSGAdapter(nn.Module):
         """e: [batch, n, clip_width] -> [batch, n, token_width]."""
         return self.projector(features)
 
-    def prompt(self, features: Tensor, height: int, width: int, view: View | None = None) -> Prompt:
+    def prompt(
+        self,
+        features: Tensor,
+        height: int,
+        width: int,
+        view: View | None = None,
+        clock: tuple[Tensor, float] | None = None,
+    ) -> Prompt:
         """features: [batch, patches or 1 + patches, clip_width], as `check` takes them; height, width: of the latent in
         tokens; view: what part of the picture the latent is, the whole by default.
 
-        Wan's text queries have no RoPE: they get one, in units of CLIP's patches, so any latent size fits. Hunyuan's
-        have theirs: K' gets the same, in units of the latent's tokens, at time 0 (as its text tokens, but for height
-        and width).
+        clock: MiniMax H3's frequencies, and the time at which its video starts; None for other families.
+
+        Text queries of Wan and LTX have no RoPE: they get one, in units of CLIP's patches, so any latent size fits.
+        Hunyuan's have theirs: K' gets the same, in units of the latent's tokens, at time 0 (as its text tokens, but for
+        height and width). So does MiniMax H3, at the time where the video starts, with `area_rope_freqs`.
         """
         spec, tokens = self.spec, self.tokens(features)
         if spec.spatial == "none":
             return Prompt(tokens, None, None)
         view, theta = view or View(0, 0, height, width), THETA[spec.family]
         queries = None
-        if spec.family == "wan":
+        if spec.family == "minimax":
+            return Prompt(tokens, self._minimax_keys(features, tokens, height, width, view, clock), None, split=True)
+        if spec.family in OWN_PLACES:
             keys, corner = rope_freqs(spec.grid, spec.grid, spec.axes, theta), (0.0, 0.0)
             per_token = spec.grid[0] / view.height, spec.grid[1] / view.width
             extent = height * per_token[0], width * per_token[1]
@@ -143,10 +155,22 @@ class SSGAdapter(nn.Module):
             tokens, *(freqs.to(kind).to(tokens.device) if freqs is not None else None for freqs in (keys, queries))
         )
 
+    def _minimax_keys(self, features, tokens, height, width, view, clock) -> Tensor:
+        inverse, start = clock
+        size, corner = (view.height, view.width), (-view.top, -view.left)
+        if size != (height, width):  # the model sees a part as a picture of its own
+            raise ValueError("a part of the picture cannot be placed on MiniMax H3. Remove the conditioning's area.")
+        keys = area_rope_freqs(self.spec.grid, size, inverse, corner)
+        class_token = area_rope_freqs((1, 1), (1, 1), inverse)[: features.shape[1] - len(keys)]
+        time = torch.zeros(3 * len(inverse), dtype=torch.float64)
+        time[: len(inverse)] = inverse.double().cpu() * start
+        keys = torch.cat([class_token, keys]) * torch.polar(torch.ones_like(time), time)
+        return keys.to(torch.complex128 if tokens.dtype == torch.float64 else torch.complex64).to(tokens.device)
+
     def keys_values(self, block: int, prompt: Prompt) -> tuple[Tensor, Tensor]:
         """K' (norm and RoPE applied) and V' of `block`, [batch, n, heads, dim] each."""
         k, v = self.branches[str(block)](prompt.tokens)
-        return apply_rope(k, prompt.keys), v
+        return apply_split_rope(k, prompt.keys) if prompt.split else apply_rope(k, prompt.keys), v
 
     def branch(self, block: int, q: Tensor, k: Tensor, v: Tensor, prompt: Prompt, attend: Attend = dense) -> Tensor:
         """gate_l * Attn(q~, K', V'), [batch, queries, width], without strength and m. q: video queries as the model

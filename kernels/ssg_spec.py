@@ -4,9 +4,11 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 FORMAT, VERSION = "ssg-adapter", "1"
-Family = Literal["wan", "hunyuan"]
+Family = Literal["wan", "hunyuan", "ltx", "minimax"]
 Spatial = Literal["rope", "none"]
-THETA = {"wan": 10000.0, "hunyuan": 256.0}  # the hosts' own
+# the hosts' own; LTX's text queries have no places, so it gets Wan's; MiniMax H3 keeps its frequencies in the model
+THETA = {"wan": 10000.0, "hunyuan": 256.0, "ltx": 10000.0, "minimax": 10000.0}
+OWN_PLACES = ("wan", "ltx")  # their text queries have none of the model's
 MOST, MOST_BLOCKS, MOST_PATCHES = 2**20, 1000, 1024  # far above any model's: what a damaged file says costs nothing
 
 
@@ -55,7 +57,7 @@ class Spec:
     @property
     def axes(self) -> tuple[int, int, int]:
         """Channels of a head that the model's RoPE gives to time, height and width."""
-        space = 2 * (self.dim // 6) if self.family == "wan" else 2 * (self.dim * 7 // 32)
+        space = 2 * (self.dim // 6) if self.family in OWN_PLACES else 2 * (self.dim * 7 // 32)
         return self.dim - 2 * space, space, space
 
     @property

@@ -65,21 +65,23 @@ def anchor_interval(frames: int, window: int, budget: int) -> int:
     return ceil(frames / (budget - window))
 
 
-def automatic_window(trained: int, anchors: Anchors, budget: int, frames: int, interval: int = 0) -> int:
-    """A window that suits a model trained on `trained` latent frames; even, so that it can shift (our choice).
+def automatic_window(trained: int, anchors: Anchors, budget: int, frames: int, interval: int = 0, step: int = 2) -> int:
+    """A window that suits a model trained on `trained` latent frames; a multiple of `step`, which is even, so that it
+    can shift (our choice).
 
-    none: the trained length, or one frame above. first frame: what `budget` leaves beside that frame. rotating: half
+    none: the trained length, or up to a step above. first frame: what `budget` leaves beside that frame. rotating: half
     the budget, or less where anchors in a video of `frames`, `interval` apart (0: not chosen yet), need more. At least
-    2.
+    one step; of a budget that a step fills, 2.
     """
+    step = step if budget > step else 2
     if anchors == "none":
-        return trained + trained % 2
+        return step * ceil(trained / step)
     if anchors == "first frame":
-        return (budget - 1) // 2 * 2
-    half = 2 * ceil(budget / 4)
+        return max(step, (budget - 1) // step * step)
+    half = step * ceil(budget / (2 * step))
     if not interval:
         return half
-    return max(2, min(half, (budget - ceil(frames / interval)) // 2 * 2))
+    return max(step, min(half, (budget - ceil(frames / interval)) // step * step))
 
 
 @dataclass(frozen=True)

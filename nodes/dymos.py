@@ -25,7 +25,8 @@ class DyMoSNode(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="A Wan or HunyuanVideo model. Wan 2.2: its low-noise model has no step above the default "
+                    tooltip="A model of Wan, HunyuanVideo or LTX. "
+                    "Wan 2.2: its low-noise model has no step above the default "
                     "min_sigma, so only the high-noise model needs the node.",
                 ),
                 io.Float.Input(

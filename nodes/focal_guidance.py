@@ -26,7 +26,9 @@ class FocalGuidanceNode(io.ComfyNode):
             is_experimental=True,
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="A Wan or HunyuanVideo model (of Wan 2.2, both experts, each its own)."
+                    "model",
+                    tooltip="A model of Wan (of 2.2, both experts, each its own), HunyuanVideo, MiniMax H3 or LTX; on "
+                    "LTX-2 without keywords.",
                 ),
                 io.Clip.Input(
                     "clip",

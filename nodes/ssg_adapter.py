@@ -19,8 +19,8 @@ class SSGAdapterLoaderNode(io.ComfyNode):
             node_id="SemVidSSGAdapterLoader",
             display_name="SSG Adapter Loader",
             category=CATEGORY,
-            description="Loads an SSG Adapter: a small attention branch that lets a frozen Wan or HunyuanVideo look at "
-            "a prompted image.",
+            description="Loads an SSG Adapter: a small attention branch that lets a frozen Wan, HunyuanVideo, MiniMax "
+            "H3 or LTX look at a prompted image.",
             search_aliases=["SSG-DiT", "IP-Adapter", "image prompt"],
             inputs=[
                 io.Combo.Input(

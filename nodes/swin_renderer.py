@@ -22,18 +22,18 @@ class SwinRendererNode(io.ComfyNode):
             "SemanticGen (arXiv 2512.20619); anchors after LVSA (arXiv 2605.31057).",
             search_aliases=["long video", "window attention", "SemanticGen", "LVSA", "sliding window"],
             inputs=[
-                io.Model.Input("model", tooltip="A Wan or HunyuanVideo model."),
+                io.Model.Input("model", tooltip="A model of Wan, HunyuanVideo, MiniMax H3 or LTX."),
                 io.Int.Input(
                     "window",
                     default=0,
                     min=0,
                     max=1024,
                     step=1,
-                    tooltip="Length of a window in latent frames (4 video frames each); even, so that it can shift. "
-                    "Higher sees further and costs more. 0 chooses what suits the model and the anchors: just above "
-                    "the trained length without anchors (22 for Wan, 34 for HunyuanVideo), 20 with the first frame, 12 "
-                    "with rotating anchors on Wan, 22 where time_scale compresses. With a Prompt Timeline: the longest "
-                    "that a span stays whole.",
+                    tooltip="Length of a window in latent frames (4 video frames each, 8 on LTX); even, so that it can "
+                    "shift. Higher sees further and costs more. 0 chooses what suits the model and the anchors: just "
+                    "above the trained length without anchors (22 for Wan, 34 for HunyuanVideo, 110 for MiniMax H3, 20 "
+                    "seconds for LTX-2), 20 with the first frame, 12 with rotating anchors on Wan, 22 where time_scale "
+                    "compresses. With a Prompt Timeline: the longest that a span stays whole.",
                 ),
                 io.Boolean.Input(
                     "shift",
@@ -66,8 +66,8 @@ class SwinRendererNode(io.ComfyNode):
                     advanced=True,
                     tooltip="How many latent frames a window and its anchors may have together. Higher allows more "
                     "anchors, but more frames than the model was trained on blur the picture. 0 takes the trained "
-                    "length (21 for Wan, 31 for Wan 2.2 5B, 33 for HunyuanVideo), or twice that where time_scale "
-                    "compresses.",
+                    "length (21 for Wan, 31 for Wan 2.2 5B, 33 for HunyuanVideo, 107 for MiniMax H3, 63 for LTX-2 at "
+                    "25 fps), or twice that where time_scale compresses.",
                 ),
                 io.String.Input(
                     "dense_blocks",
@@ -91,7 +91,7 @@ class SwinRendererNode(io.ComfyNode):
                     tooltip="Moves latent frames closer together in the model's sense of time, so that a long video "
                     "spans what it was trained on and tells its prompt once, in slow motion. Lower is closer; 1 leaves "
                     "time as it is; 0 is automatic: just the trained length. Use it with rotating anchors (window and "
-                    "budget at 0 then suit it), or with window 1024 for full attention.",
+                    "budget at 0 then suit it), or with window 1024 for full attention. Wan and HunyuanVideo only.",
                 ),
                 io.Int.Input(
                     "look_back",

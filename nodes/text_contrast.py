@@ -23,7 +23,8 @@ class TextContrastNode(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="A Wan or HunyuanVideo model. Place this after LoRAs and shift, on both of Wan 2.2.",
+                    tooltip="A model of Wan, HunyuanVideo, MiniMax H3 or LTX. "
+                    "Place this after LoRAs and shift, on both of Wan 2.2.",
                 ),
                 io.Boolean.Input(
                     "keep_norm",

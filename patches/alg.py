@@ -48,6 +48,11 @@ def apply(model, config: ALG):
     """A clone of `model` that sees its start image blurred; strength 0 or factor 1 returns the model unchanged. Raises
     ValueError for a model that sees none."""
     family, module = family_of(model), model.model.diffusion_model
+    if family not in FAMILIES:
+        raise ValueError(
+            f"model: {family.NAME} is shown its start image as finished frames or tokens of their own; ALG has no "
+            "published blur for these. Load an I2V model of Wan or HunyuanVideo, or remove the node."
+        )
     channels = family.latent_channels(module)
     beside = family.input_channels(module) > channels
     if not beside and not family.REPLACES_FIRST_FRAME:

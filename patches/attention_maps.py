@@ -7,7 +7,8 @@ from torch import Tensor
 from ..host.editing import Call, edit_attention
 from ..host.families import family_of
 from ..host.levels import Predict, visit_levels
-from ..host.text_tokens import prompt_tokens
+from ..host.text_features import text_features
+from ..host.text_tokens import PICTURES, prompt_tokens
 from ..kernels.attention_maps import normalised, spread_frames, text_map, word_maps
 from ..kernels.clip_mask import heat_map
 from .blocks import blocks_of
@@ -44,10 +45,9 @@ def attention_maps(
     groups = word_tokens("words", tokens, words)
     indices = sorted({index for group in groups for index in group})
     total: dict[str, Tensor] = {}
-    frames = latent["samples"].shape[2] if latent["samples"].ndim == 5 else 1
-    tokens.check(
-        positive[0][0], image="concat_latent_image" in positive[0][1] or "guiding_frame_index" in positive[0][1]
-    )
+    shape, (features, extra) = latent["samples"].shape, positive[0]
+    frames = family.clip_frames(shape, [extra]) if len(shape) == 5 else 1
+    tokens.check(text_features({**extra, "cross_attn": features}), image=bool(PICTURES & extra.keys()))
 
     def edit(call: Call, proceed) -> Tensor:
         if call.site.block in chosen and call.site.stream != "side":
@@ -80,17 +80,20 @@ def attention_maps(
     return maps.to(torch.device("cpu"))
 
 
-def overlay(maps: Tensor, frames: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def overlay(
+    maps: Tensor, frames: Tensor | None, size: tuple[int, int], starts: list[int] | None = None
+) -> tuple[Tensor, Tensor]:
     """A word's map [latent frames, rows, columns] as MASK [n, height, width] and as a heat map over the frames.
 
     Least to most attention in the whole video is 0 to 1. frames: [n, height, width, 3], one per latent or per video
-    frame, or None: one mask per latent frame, of `size`, over grey. Raises ValueError for another number of frames.
+    frame, or None: one mask per latent frame, of `size`, over grey. starts: as `spread_frames` takes
+    them. Raises ValueError for another number of frames.
     """
     maps = normalised(maps)
     if frames is not None:
         size = tuple(frames.shape[1:3])
         try:
-            maps = spread_frames(maps, len(frames))
+            maps = spread_frames(maps, len(frames), starts)
         except ValueError as error:
             raise ValueError(f"image: {error}. Connect the frames decoded from this latent.") from None
     mask = functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]

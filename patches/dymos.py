@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..host.call import Call, by_crop
 from ..host.editing import edit_attention
+from ..host.families import family_of, minimax
 from ..host.schedule import Interval
 from ..kernels.dymos import GAMMA, MIN_SIGMA, frame_mask
 from .queries import for_video, on_positive_rows
@@ -33,8 +34,14 @@ class DyMoS:
 
 def apply(model, config: DyMoS):
     """A clone of `model` that looks less at its first frame in the positive prompt's rows; strength 0 or gamma 0
-    returns the model unchanged. In context windows it acts where the first frame of the whole video is."""
-    gamma = config.strength * config.gamma
+    returns the model unchanged. In context windows it acts where the first frame of the whole video is. Raises
+    ValueError for a model whose start image is not its first frame."""
+    family, gamma = family_of(model), config.strength * config.gamma
+    if family is minimax:
+        raise ValueError(
+            f"model: {family.NAME} sees its start image as tokens beside the video, not as the video's first frame, "
+            "which DyMoS looks away from. Load a model of Wan, HunyuanVideo or LTX, or remove the node."
+        )
 
     def edit(call: Call, proceed) -> Tensor:
         layout, frames = call.forward.layout, call.crop.frames

@@ -12,7 +12,7 @@ from ..host.editing import edit_attention
 from ..host.families import family_of
 from ..host.forward import Run
 from ..host.schedule import ALWAYS, Interval
-from ..host.text_tokens import PromptTokens, prompt_tokens
+from ..host.text_tokens import PICTURES, PromptTokens, prompt_tokens
 from ..kernels.focal_guidance import Fit, Source, anchor, anchored, clip_region, pooled, weigh
 from ..kernels.ssg_adapter import crop_mask
 from .blocks import blocks_of
@@ -149,7 +149,7 @@ def plan_blocks(config: FocalGuidance, blocks: int) -> Plan:
 
 
 def check_run(config: FocalGuidance, tokens: PromptTokens | None, run: Run) -> None:
-    image = bool(run.conds & {"concat_latent_image", "guiding_frame_index", "ref_latent"})
+    image = bool(run.conds & PICTURES)
     for context in run.texts if tokens else ():
         tokens.check(context, image)
     if config.anchor and "clip_vision_output" not in run.conds:
@@ -159,7 +159,7 @@ def check_run(config: FocalGuidance, tokens: PromptTokens | None, run: Run) -> N
         )
     if config.region is None:
         return
-    per_latent_frame("region", config.region, run.total_frames)
+    per_latent_frame("region", config.region, run.total_frames, run.first_frames)
     (height, width), (rows, columns) = run.size[1:], config.region.shape[1:]
     if not 0.9 < (columns / rows) / (width / height) < 1.1:
         raise ValueError(
@@ -219,7 +219,8 @@ def within(config: FocalGuidance, kept: Kept, call: Call, rows: list[int], plain
 def region_of_tokens(config: FocalGuidance, call: Call) -> Tensor:
     """[frames * area, 1] of the part of the video that this call shows."""
     layout, crop = call.forward.layout, call.crop
-    region = per_latent_frame("region", config.region, call.forward.run.total_frames or layout.frames)
+    frames = call.forward.run.total_frames or layout.frames
+    region = per_latent_frame("region", config.region, frames, call.forward.family.first_frames)
     if not crop.whole_picture:
         region = crop_mask(region, crop.video, crop.top, crop.left, crop.height, crop.width)
     frames = region[list(crop.frames)] if len(region) > 1 else region.expand(layout.frames, -1, -1)

@@ -48,10 +48,10 @@ def apply(model, conditioning: list, config: PromptTimeline):
     conditioning: one with a timeline, for its times. Raises ValueError, naming spans, for what cannot work.
     """
     family = family_of(model)
-    if getattr(family, "text_refiner", None) is None:
+    if family.text_refiner is None:
         raise ValueError(
-            f"model: {family.NAME} lets the words of a prompt see one another where this cannot part them. Use Wan or "
-            "HunyuanVideo."
+            f"model: Prompt Timeline cannot keep the texts of spans apart on {family.NAME}, which may let the words of "
+            "a prompt see one another before its blocks. Use Wan or HunyuanVideo."
         )
     spoken = timeline_of(conditioning)
     check_spans([one.span for one in spoken], config.fps, config.hand_over)

@@ -1,5 +1,5 @@
-"""SSG Adapter on a MODEL: its branch beside the text (Wan) or joint (HunyuanVideo) attention of the blocks it was
-trained for.
+"""SSG Adapter on a MODEL: its branch beside the text (Wan, LTX) or joint (HunyuanVideo, MiniMax H3) attention of the
+blocks it was trained for.
 
 Without an adapter, the prompted image goes into the image branch that Wan 2.1 I2V was trained with (nothing to train,
 our choice).
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..host.call import by_crop
 from ..host.editing import Call, attend, edit_attention
-from ..host.families import family_of, hunyuan, wan
+from ..host.families import family_of, hunyuan, ltx, minimax, wan
 from ..host.forward import Run
 from ..host.weights import attach_weights
 from ..kernels.ssg_adapter import Prompt, SSGAdapter, View, crop_mask, token_weights
@@ -18,7 +18,7 @@ from .per_frame import per_latent_frame
 from .ssg_guide import NAME, Guide
 from .ssg_image_branch import into_image_branch
 
-FAMILIES = {"wan": wan, "hunyuan": hunyuan}
+FAMILIES = {"wan": wan, "hunyuan": hunyuan, "ltx": ltx, "minimax": minimax}
 # queries that look at once, so that the branch takes less memory than the FFN, for which the host has made room
 CHUNK = 2**13
 
@@ -32,6 +32,7 @@ def apply(model, adapter, guide: Guide):
     if adapter is None:
         return into_image_branch(model, guide)
     require_compatible(model, adapter.model, guide)
+    family = family_of(model)
     blocks = adapter.model.spec.blocks
 
     def edit(call: Call, proceed) -> Tensor:
@@ -57,9 +58,9 @@ def apply(model, adapter, guide: Guide):
         return out
 
     def check(run: Run) -> None:
-        per_latent_frame("clip_vision_output", guide.features, run.total_frames)
+        per_latent_frame("clip_vision_output", guide.features, run.total_frames, family.first_frames)
         if guide.mask is not None:
-            per_latent_frame("mask", guide.mask, run.total_frames)
+            per_latent_frame("mask", guide.mask, run.total_frames, family.first_frames)
 
     if guide.strength == 0:
         return model
@@ -87,7 +88,7 @@ def prompt_and_weights(module: SSGAdapter, guide: Guide, call: Call) -> tuple[Pr
     total_frames = call.forward.run.total_frames or layout.frames
 
     def here(name: str, x: Tensor) -> Tensor:
-        x = per_latent_frame(name, x, total_frames)
+        x = per_latent_frame(name, x, total_frames, call.forward.family.first_frames)
         return x if len(x) == 1 else x[list(crop.frames)]
 
     features = here("clip_vision_output", guide.features).to(call.q)
@@ -101,7 +102,8 @@ def prompt_and_weights(module: SSGAdapter, guide: Guide, call: Call) -> tuple[Pr
     if not crop.whole_picture:
         rows, columns = layout.patch
         view = View(crop.top / rows, crop.left / columns, crop.video[0] / rows, crop.video[1] / columns)
-    return module.prompt(features, layout.height, layout.width, view), weight.to(call.q)
+    clock = call.forward.family.clock(call.forward.module, call.forward.arguments)
+    return module.prompt(features, layout.height, layout.width, view, clock), weight.to(call.q)
 
 
 def require_compatible(model, module: SSGAdapter, guide: Guide) -> None:

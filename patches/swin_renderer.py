@@ -2,13 +2,14 @@
 that the model knows."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from ..host.call import Call, by_crop
 from ..host.editing import edit_attention
-from ..host.families import family_of
+from ..host.families import Family, family_of
 from ..host.forward import Forward, Run
 from ..host.pieces import Piece, Pieces
 from ..host.schedule import ALWAYS, Interval
@@ -89,17 +90,13 @@ def timeline_of(options: dict) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Windows:
-    """What a configuration means on one model.
-
-    trained: latent frames of the videos it was trained on; budget: of a window and its anchors; dense_blocks: numbers,
-    of so many `blocks`.
-    """
+    """What a configuration means on one model, `module` of `family`, in a run at a frame rate (None: the family's)."""
 
     config: SwinRenderer
-    trained: int
-    budget: int
+    family: Family
+    module: nn.Module
     dense_blocks: frozenset[int]
-    blocks: int
+    frame_rate: float | None = None
 
     @classmethod
     def of(cls, model, config: SwinRenderer) -> "Windows":
@@ -109,16 +106,33 @@ class Windows:
             dense_blocks = parse_blocks(config.dense_blocks, family.blocks(module))
         except ValueError as error:
             raise ValueError(f"dense_blocks: {error}") from None
-        trained = family.trained_frames(module)
-        budget = config.anchor_budget or (2 * trained if config.compressed else trained)
+        if config.compressed and family.time_rope is None:
+            raise ValueError(
+                f"time_scale {config.time_scale}: how {family.NAME} turns its frames by their place in time cannot be "
+                "changed here. Set time_scale to 1, or use a model of Wan or HunyuanVideo."
+            )
+        windows = cls(config, family, module, frozenset(dense_blocks))
         if config.anchors != "none":
-            require_room(config.window, budget)
-        return cls(config, trained, budget, frozenset(dense_blocks), family.blocks(module))
+            require_room(config.window, windows.budget)
+        return windows
+
+    def during(self, run: Run) -> "Windows":
+        return self if run.frame_rate == self.frame_rate else replace(self, frame_rate=run.frame_rate)
+
+    @property
+    def trained(self) -> int:
+        """Latent frames of the videos that the model was trained on. LTX was trained on seconds, not on frames."""
+        return self.family.trained_frames(self.module, self.frame_rate)
+
+    @property
+    def budget(self) -> int:
+        """What a window and its anchors may have together."""
+        return self.config.anchor_budget or (2 * self.trained if self.config.compressed else self.trained)
 
     def window(self, frames: int) -> int:
         chosen = self.config
         return chosen.window or automatic_window(
-            self.trained, chosen.anchors, self.budget, frames, chosen.anchor_interval
+            self.trained, chosen.anchors, self.budget, frames, chosen.anchor_interval, self.family.WINDOW_STEP
         )
 
     def longest(self, frames: int) -> int:
@@ -189,7 +203,9 @@ class Windows:
                 f"latent frames, more than the {self.budget} of anchor_budget. Set anchor_interval to 0 (automatic) or "
                 f"at least {anchor_interval(frames, width, self.budget)}, or a smaller window."
             )
-        alone = self.config.anchors == "none" and not timeline and len(self.dense_blocks) < self.blocks
+        alone = (
+            self.config.anchors == "none" and not timeline and len(self.dense_blocks) < self.family.blocks(self.module)
+        )
         if alone and self.time_scale(frames) < 1.0:
             run.say_once(
                 f"{NAME}: time_scale compresses time, but windows without anchors lose the story then (in MiniWorld "
@@ -202,10 +218,11 @@ class Windows:
 def apply(model, config: SwinRenderer):
     """A clone of `model` that renders in windows; strength 0 returns the model unchanged. Raises ValueError for what
     cannot work."""
-    windows = Windows.of(model, config)
+    chosen = Windows.of(model, config)
 
     def edit(call: Call, proceed) -> torch.Tensor:
         forward, frames = call.forward, call.forward.layout.frames
+        windows = chosen.during(forward.run)
         timeline = timeline_of(forward.options)
         placed = at_scale(call, windows.time_scale(frames))
         no_video = call.q.shape[1] == call.before + call.after  # those queries see everything
@@ -245,9 +262,9 @@ def apply(model, config: SwinRenderer):
         sites=("self", "joint"),
         interval=config.interval,
         splits="windows",
-        check=windows.check,
-        tokens=windows.tokens,
-        pieces=windows.pieces,
+        check=lambda run: chosen.during(run).check(run),
+        tokens=lambda forward: chosen.during(forward.run).tokens(forward),
+        pieces=lambda forward: chosen.during(forward.run).pieces(forward),
         active=config.strength > 0,
     )
 

@@ -84,6 +84,11 @@ def spec_for(
         raise ValueError(
             "model: VACE cannot be trained on. Train on the T2V model it was made from; the adapter then works on both."
         )
+    if family.rope_axis is None:
+        raise ValueError(
+            f"model: Plan Adapter cannot say where a video's tokens stand on the RoPE axes of {family.NAME}. Train on "
+            "a model of Wan or HunyuanVideo."
+        )
     width, heads = family.width_heads(module)
     blocks = tuple(range(family.blocks(module))) if blocks is None else blocks
     name = "wan" if family is wan else "hunyuan"
@@ -95,8 +100,8 @@ def with_adapter(model, module: PlanAdapter, strength: float = 1.0):
     is that of Plan Adapter Apply; `module` may want gradients."""
 
     def prepare(forward: Forward) -> dict:
-        plans, count = forward.options[PLANS], len(forward.arguments["x"])
-        mine = plans[[i % len(plans) for i in range(count)]].to(forward.arguments["x"].device)
+        plans, count = forward.options[PLANS], len(forward.latent)
+        mine = plans[[i % len(plans) for i in range(count)]].to(forward.latent.device)
         seen = groups_of(module.spec, mine.shape[1:4], forward, forward.crops[0])
         forward.state[NAME] = module.tokens(mine), seen  # before the blocks, which may run twice
         return {}

@@ -4,11 +4,12 @@ its own; and the Spec of an adapter that fits a MODEL."""
 from torch import Tensor
 
 from ..host.editing import Call, edit_attention, edit_inputs
-from ..host.families import family_of, wan
+from ..host.families import family_of
 from ..host.forward import Forward
 from ..kernels.ssg_adapter import Prompt, SSGAdapter
 from ..kernels.ssg_spec import Spec
 from ..patches.blocks import parse_blocks
+from ..patches.ssg_adapter import FAMILIES
 from ..patches.ssg_guide import NAME
 
 FEATURES = "semantic_video_prompted"  # transformer option: CLIP features, a row for each video of the batch
@@ -41,7 +42,7 @@ def spec_for(
         raise ValueError(f"blocks {', '.join(map(str, blocks))}: this model has {count}. Use 0 to {count - 1}.")
     width, heads = family.width_heads(module)
     return Spec(
-        "wan" if family is wan else "hunyuan",
+        next(name for name, one in FAMILIES.items() if one is family),
         width,
         heads,
         blocks,
@@ -72,8 +73,10 @@ def with_adapter(model, module: SSGAdapter, passes: str = "both", strength: floa
         features = forward.options[FEATURES]
         rows = [i for i, row in enumerate(forward.rows) if passes == "both" or row == 0]
         if rows:  # before the blocks, which may run twice
-            mine = features[[i % len(features) for i in rows]].to(forward.arguments["x"].device)
-            forward.state[NAME] = rows, module.prompt(mine, forward.layout.height, forward.layout.width)
+            mine = features[[i % len(features) for i in rows]].to(forward.latent.device)
+            clock = forward.family.clock(forward.module, forward.arguments)
+            size = forward.layout.height, forward.layout.width
+            forward.state[NAME] = rows, module.prompt(mine, *size, clock=clock)
         return {}
 
     def edit(call: Call, proceed) -> Tensor:

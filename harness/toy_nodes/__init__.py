@@ -49,7 +49,7 @@ class ToyCLIP:
     """Encodes as ToyTextEncode does, for every family of models."""
 
     cond_stage_model = torch.nn.Linear(1, 1)
-    encoders = ("umt5xxl", "llama", "qwen25_7b")
+    encoders = ("umt5xxl", "llama", "qwen25_7b", "qwen3vl_32b", "t5xxl", "gemma3_12b")
 
     def __init__(self):
         self.tokenizer = types.SimpleNamespace(**dict.fromkeys(self.encoders, ToyTokenizer()))

@@ -1,23 +1,29 @@
 """What differs between the video models: one module each, with what `Family` lists. Techniques never look inside."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..layout import Layout, Site, TimeRope
-from . import hunyuan, wan
+from . import hunyuan, ltx, minimax, wan
 
 
 class Family(Protocol):
     """NAME: for messages; SUPPORTED: its models, as an error message lists them. TEXT_ENCODERS: the host's names of
     those that its text features come from; IMAGE_BEFORE_TEXT: whether features of a start image stand in front of them;
-    REPLACES_FIRST_FRAME: whether the start image may stand in the latent itself. module: the diffusion model."""
+    REPLACES_FIRST_FRAME: whether the start image may stand in the latent itself. HOST_NUMBERS_BLOCKS: whether the host
+    says in the options of an attention which block it is of. WINDOW_STEP: automatic windows of time are multiples of so
+    many latent frames. module: the diffusion model. time_rope, rope_axis, text_refiner: None in place of a function
+    where the answer is not known; what needs it is then refused."""
 
     NAME: str
     SUPPORTED: str
     TEXT_ENCODERS: tuple[str, ...]
     IMAGE_BEFORE_TEXT: bool
     REPLACES_FIRST_FRAME: bool
+    HOST_NUMBERS_BLOCKS: bool
+    WINDOW_STEP: int
 
     def accepts(self, module: nn.Module, host_class: str) -> bool:
         """Whether `module`, whose class ComfyUI calls `host_class`, is of this family."""
@@ -36,7 +42,7 @@ class Family(Protocol):
         """The largest parts of its blocks that treat each token alone: feed-forwards over the video's tokens."""
 
     def width_heads(self, module: nn.Module) -> tuple[int, int]:
-        """Channels of a token, and attention heads."""
+        """Channels of what its attention returns for a token, and attention heads."""
 
     def input_channels(self, module: nn.Module) -> int:
         """Channels of what the model sees, image latents and masks included."""
@@ -44,11 +50,22 @@ class Family(Protocol):
     def latent_channels(self, module: nn.Module) -> int:
         """Channels of the latent."""
 
-    def trained_frames(self, module: nn.Module) -> int:
-        """Latent frames of the videos it was trained on."""
+    def trained_frames(self, module: nn.Module, frame_rate: float | None = None) -> int:
+        """Latent frames of the videos it was trained on, at so many video frames a second; None: at its usual rate."""
+
+    def clip_frames(self, shape: Sequence[int], conds: list[dict]) -> int:
+        """Latent frames of the video in a latent of `shape` [batch, channels, frames, height, width], without guide
+        frames behind it that `conds`, the guider's, tell of."""
 
     def first_frames(self, latents: int) -> list[int]:
         """The first video frame of each latent frame of a video of so many, then how many video frames it has."""
+
+    def mixes_words(self, module: nn.Module) -> bool:
+        """Whether the keys of its text attention are no longer words of the prompt."""
+
+    def clock(self, module: nn.Module, arguments: dict) -> tuple[Tensor, float] | None:
+        """Frequencies of RoPE that the model holds, and where in time a call's video starts; None where both are known
+        without asking."""
 
     def time_rope(self, module: nn.Module, arguments: dict) -> TimeRope:
         """How a call with `arguments`, as of `layout`, turns queries and keys by their place in time."""
@@ -66,12 +83,13 @@ class Family(Protocol):
         """Token layout of a call with `arguments`, by name, its extra keyword arguments merged in."""
 
     def site(
-        self, module: nn.Module, options: dict, layout: Layout, queries: int, keys: int, previous: Site | None
+        self, module: nn.Module, options: dict, layout: Layout, queries: int, keys: int, dim: int, previous: Site | None
     ) -> Site | None:
-        """The attention with so many queries and keys, the last one seen being `previous`; None: not one of a block."""
+        """The attention with so many queries and keys in heads of `dim` channels, the last one seen being `previous`;
+        None: not one of a block."""
 
 
-FAMILIES: tuple[Family, ...] = (wan, hunyuan)
+FAMILIES: tuple[Family, ...] = (wan, hunyuan, minimax, ltx)
 
 
 def host_class(module: nn.Module) -> str:
@@ -79,12 +97,15 @@ def host_class(module: nn.Module) -> str:
     return next((c.__name__ for c in type(module).__mro__ if c.__module__.startswith("comfy.")), type(module).__name__)
 
 
+def known_family(module: nn.Module) -> Family | None:
+    return next((family for family in FAMILIES if family.accepts(module, host_class(module))), None)
+
+
 def family_of(model) -> Family:
     """The family of a MODEL. Raises ValueError, naming what was given and what would do."""
     module = model.model.diffusion_model
-    for family in FAMILIES:
-        if family.accepts(module, host_class(module)):
-            return family
+    if family := known_family(module):
+        return family
     known = "; ".join(family.SUPPORTED for family in FAMILIES)
     raise ValueError(
         f"model: {host_class(module)} ({type(model.model).__name__}) is not one of the video models this pack knows. "

@@ -8,11 +8,16 @@ from math import prod
 from torch import nn
 
 from ..layout import Layout, Site, TimeRope
+from .wan import clip_frames as clip_frames
+from .wan import clock as clock
 from .wan import first_axis, patch_tokens
 from .wan import first_frames as first_frames  # the same stride in time
+from .wan import mixes_words as mixes_words
 
 NAME = "HunyuanVideo"
 REPLACES_FIRST_FRAME = True  # the start image may stand in the latent itself ("v2 (replace)")
+HOST_NUMBERS_BLOCKS = True
+WINDOW_STEP = 2
 SUPPORTED = "HunyuanVideo 1 T2V, I2V and HunyuanVideo 1.5"
 TEXT_ENCODERS = ("llama", "qwen25_7b")  # names of their tokens in a CLIP
 IMAGE_BEFORE_TEXT = True  # with a start image, the text features of HunyuanVideo 1 begin with those of the image
@@ -51,7 +56,7 @@ def latent_channels(module: nn.Module) -> int:
     return module.out_channels
 
 
-def trained_frames(module: nn.Module) -> int:
+def trained_frames(module: nn.Module, frame_rate: float | None = None) -> int:
     """Latent frames of the clips it was trained on: 129 frames."""
     return 33
 
@@ -77,7 +82,7 @@ def layout(module: nn.Module, arguments: dict) -> Layout:
 
 
 def site(
-    module: nn.Module, options: dict, layout: Layout, queries: int, keys: int, previous: Site | None
+    module: nn.Module, options: dict, layout: Layout, queries: int, keys: int, dim: int, previous: Site | None
 ) -> Site | None:
     """Every attention of a block is joint; the token refiner, which runs before the blocks, has no block type."""
     if "block_type" not in options or queries <= layout.tokens:

@@ -13,6 +13,8 @@ from ..layout import Layout, Site, TimeRope
 
 NAME = "Wan"
 REPLACES_FIRST_FRAME = False
+HOST_NUMBERS_BLOCKS = True
+WINDOW_STEP = 2
 SUPPORTED = "Wan 2.1 / 2.2 T2V, I2V, TI2V 5B, Fun Control, Fun Camera, VACE, Phantom"
 CLASSES = ("WanModel", "VaceWanModel", "CameraWanModel")
 ORDER = ("self", "image", "text")
@@ -67,7 +69,7 @@ def latent_channels(module: nn.Module) -> int:
     return module.out_dim
 
 
-def trained_frames(module: nn.Module) -> int:
+def trained_frames(module: nn.Module, frame_rate: float | None = None) -> int:
     """Latent frames of the clips it was trained on: 81 frames, or 121 for the 48-channel 5B model."""
     return 31 if module.out_dim == 48 else 21
 
@@ -75,6 +77,18 @@ def trained_frames(module: nn.Module) -> int:
 def first_frames(latents: int) -> list[int]:
     """The first video frame of each latent frame, then the number of video frames: 0, 1, 5, 9, ..., 4 T - 3."""
     return [0, *range(1, 4 * latents - 2, 4)]
+
+
+def clip_frames(shape, conds: list[dict]) -> int:
+    return shape[2]
+
+
+def clock(module: nn.Module, arguments: dict) -> None:
+    return None
+
+
+def mixes_words(module: nn.Module) -> bool:
+    return False
 
 
 def text_refiner(module: nn.Module) -> None:
@@ -120,7 +134,7 @@ def layout(module: nn.Module, arguments: dict) -> Layout:
 
 
 def site(
-    module: nn.Module, options: dict, layout: Layout, queries: int, keys: int, previous: Site | None
+    module: nn.Module, options: dict, layout: Layout, queries: int, keys: int, dim: int, previous: Site | None
 ) -> Site | None:
     """Tells the attentions of a block apart by their lengths, and by their order where lengths coincide. None: not one
     of them."""

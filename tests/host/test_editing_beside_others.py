@@ -125,7 +125,7 @@ def test_a_wrapper_listed_twice_acts_once(toys):
 
 
 def test_a_model_class_swapped_by_another_pack_runs_unpatched_and_says_so(toys, caplog):
-    import semantic_video.host.forward as forward
+    from semantic_video.host import families
 
     patched, shot = editing(toys("wan-t2v"), doubling), Shot("wan-t2v")
     plain = sample(toys("wan-t2v"), shot)
@@ -134,7 +134,7 @@ def test_a_model_class_swapped_by_another_pack_runs_unpatched_and_says_so(toys, 
     )
     assert not torch.equal(plain, sample(patched, shot)), "a subclass is still known"
     with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.WARNING):
-        patch.setattr(forward, "host_class", lambda module: "ReWanModel")
+        patch.setattr(families, "host_class", lambda module: "ReWanModel")
         assert torch.equal(plain, sample(patched, shot))
     assert "doubling did nothing: no self or text or image or joint attention" in caplog.text
 

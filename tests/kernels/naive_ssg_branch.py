@@ -56,7 +56,7 @@ def naive_branch(adapter, block, q, features, height, width):
             values.append((part["value_up.weight"] @ part["value_down.weight"] @ token)[channels])
         keys, values = torch.stack(keys), torch.stack(values)
         for n, query in enumerate(q[:, h]):
-            if spec.spatial == "rope" and spec.family == "wan":
+            if spec.spatial == "rope" and spec.family in ("wan", "ltx"):
                 row, column = n % (height * width) // width, n % width
                 query = naive_turn(
                     query, (row + 0.5) * rows / height - 0.5, (column + 0.5) * columns / width - 0.5, spec

@@ -160,7 +160,7 @@ def test_metadata_round_trip_and_refusals():
         (whole | {"rank": "many"}, "rank is 'many'"),
         (whole | {"blocks": ""}, "blocks is ''"),
         (whole | {"grid": "16"}, r"grid \(16,\)"),
-        (whole | {"family": "ltx"}, "family 'ltx': must be one of wan, hunyuan"),
+        (whole | {"family": "mochi"}, "family 'mochi': must be one of wan, hunyuan, ltx, minimax"),
         (whole | {"spatial": "2d"}, "spatial '2d'"),
         (whole | {"heads": "5"}, "width 48: must divide into 5 heads"),
         (whole | {"rank": "0"}, "rank 0: must be from 1 to 1048576"),

@@ -10,6 +10,7 @@ SWIN_STACKING = "tests/host/test_swin_renderer_stacking.py"
 POSITIONS = "tests/host/test_swin_positions.py"
 TIMELINES = "tests/host/test_prompt_timeline"
 FAMILIES = ("tests/host/test_families.py",)
+NEWER = ("tests/host/test_newer_families.py",)
 VAP = ("tests/host/test_video_prompt_rows.py",)
 REFERENCE = ("tests/host/test_video_reference.py",)
 ADAPTER = ("tests/host/test_ssg_adapter_rows.py",)
@@ -105,5 +106,34 @@ MUTATIONS = [
         'if own := spans.get(id(entry["model_conds"].get("c_crossattn"))):',
         "if own := next(iter(self.timelines.values()), None):",
         (TIMELINES + "_rows.py::test_regions_have_timelines_of_their_own",),
+    ),
+    (
+        "chunks of MiniMax H3",
+        "host/families/minimax.py",
+        "CHUNK = (0, 1, 5, 9, 13)",
+        "CHUNK = (0, 4, 8, 12, 16)",
+        NEWER,
+    ),
+    (
+        "perturbed blocks of LTX shift the others",
+        "host/families/ltx.py",
+        '{"self", "audio"} if options.get("stg_skip_self_attn") else set()',
+        "set()",
+        NEWER,
+    ),
+    (
+        "guide frames counted in calls without them",
+        "host/editing.py",
+        "after = layout.after if queries >= layout.tokens else 0",
+        "after = layout.after",
+        NEWER,
+    ),
+    ("a block keeps its own attention", "host/block_numbers.py", "if name != AROUND", "if name", NEWER),
+    (
+        "windows of LTX forget its frame rate",
+        "patches/swin_renderer.py",
+        "replace(self, frame_rate=run.frame_rate)",
+        "self",
+        ("tests/host/test_swin_newer.py::test_automatic_windows_of_ltx_are_seconds",),
     ),
 ]

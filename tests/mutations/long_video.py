@@ -66,8 +66,8 @@ MUTATIONS = [
     (
         "a compressed budget is the trained length",
         "patches/swin_renderer.py",
-        "2 * trained if config.compressed",
-        "trained if config.compressed",
+        "2 * self.trained if self.config.compressed",
+        "self.trained if self.config.compressed",
         (POSITIONS + "::test_what_is_automatic_suits_compressed_time",),
     ),
     (
