@@ -1,6 +1,7 @@
 """The house rules of docs/architecture.md, kept by a test."""
 
 import ast
+import json
 import re
 from functools import cache
 from graphlib import TopologicalSorter
@@ -169,3 +170,10 @@ def test_nothing_names_a_machine():
     for path in SOURCES:
         text = path.read_text(encoding="utf-8")
         assert "/ro" + "ot/" not in text and "/wo" + "rk/" not in text, path
+
+
+def test_no_workflow_has_a_node_named_prompt():
+    """Clients that unwrap {"prompt": graph} take such a node for the graph."""
+    paths = [*(ROOT / "workflows" / "api").glob("*.json"), *(ROOT / "mini" / "workflows").glob("*.json")]
+    assert len(paths) > 20
+    assert [p.name for p in paths if "prompt" in json.loads(p.read_text(encoding="utf-8"))] == []
