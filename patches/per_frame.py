@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from ..kernels.wording import counted
+
 
 def per_latent_frame(name: str, x: Tensor, total_frames: int) -> Tensor:
     """x [1 | total_frames | 4 total_frames - 3, ...] as one for all of `total_frames` latent frames or one for each.
@@ -9,7 +11,7 @@ def per_latent_frame(name: str, x: Tensor, total_frames: int) -> Tensor:
     video = 4 * total_frames - 3  # the first latent frame is one video frame, every other four
     if len(x) not in (1, total_frames, video):
         raise ValueError(
-            f"{name}: {len(x)} for a video of {total_frames} latent frames. Give 1 for all frames, {total_frames} (one "
-            f"per latent frame) or {video} (one per video frame)."
+            f"{name}: {len(x)} for a video of {counted(total_frames, 'latent frame')}. Give 1 for all frames, "
+            f"{total_frames} (one per latent frame) or {video} (one per video frame)."
         )
     return x if len(x) in (1, total_frames) else x[::4]
