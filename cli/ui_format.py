@@ -7,6 +7,7 @@ DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
 SEED_CONTROL = ("seed", "noise_seed")  # the editor puts a "control after generate" widget behind these
 NOTE = "MarkdownNote"
 COLUMN, ROW_GAP, LINE = 420, 60, 26
+PREVIEW = 250  # px that a picture or video takes below the widgets of a node of our width
 
 
 def declared(info: dict) -> dict[str, list]:
@@ -50,6 +51,12 @@ def known_inputs(node: dict, object_info: dict) -> dict:
     specs = declared(object_info[node["class_type"]])
     nested = {name for name, spec in specs.items() if spec[0] == DYNAMIC}
     return {k: v for k, v in node["inputs"].items() if "." not in k or k.split(".")[0] in nested}
+
+
+def previews(info: dict) -> bool:
+    """Whether the editor shows a picture, video or text below the node's widgets: files that are uploaded, results."""
+    uploads = {"image_upload", "video_upload", "file_upload"}
+    return info["output_node"] or any(uploads & set(spec[1]) for spec in declared(info).values() if len(spec) > 1)
 
 
 def depths(api: dict) -> dict[str, int]:
@@ -99,8 +106,8 @@ def to_ui(api: dict, object_info: dict, models: dict[str, dict]) -> dict:
             values.append(default_of(spec) if isinstance(value, list) else value)
             if name in SEED_CONTROL:
                 values.append("fixed")
-        text = "CLIPTextEncode" in node["class_type"]
-        size = [380, max(2, len(inputs) + len(values) + 1) * LINE + (110 if text else 30)]
+        texts = sum(len(spec) > 1 and bool(spec[1].get("multiline")) for spec in widgets.values())
+        size = [380, max(2, len(inputs) + len(values) + 1) * LINE + (110 * texts or 30)]
         column = columns[node_id]
         nodes.append(
             {
@@ -127,7 +134,7 @@ def to_ui(api: dict, object_info: dict, models: dict[str, dict]) -> dict:
                 "widgets_values": values,
             }
         )
-        heights[column] += size[1] + ROW_GAP
+        heights[column] += size[1] + ROW_GAP + (PREVIEW if previews(info) else 0)
     for node_id, node in zip(api, nodes):
         for i, output in enumerate(node["outputs"]):
             output["links"] = outgoing[node_id, i]
