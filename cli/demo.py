@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ..harness import stand_ins
 from ..harness.stand_in_models import TOY_NODES, write_toys
+from ..kernels.wording import counted
 from ..mini import family as mini
 from ..miniworld.caption import caption
 from ..miniworld.contact_sheet import grid, world_sheet
@@ -148,7 +149,7 @@ def run_shot(server: Server, shot: Shot) -> Path:
 def describe(shot: Shot, frames: Tensor) -> str:
     """What the video should show and, where there is a truth, what the oracle saw in it."""
     if not shot.scene:
-        return f"{len(frames)} frames"
+        return counted(len(frames), "frame")
     truth = caption(shot.scene)
     seen = (f"{name} {value:.2f}" for name, value in judge(frames, truth).items() if name != "adherence")
     return f"{shot.asked or truth}\noracle: {', '.join(seen)}"

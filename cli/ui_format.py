@@ -7,6 +7,7 @@ DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
 SEED_CONTROL = ("seed", "noise_seed")  # the editor puts a "control after generate" widget behind these
 NOTE = "MarkdownNote"
 COLUMN, ROW_GAP, LINE = 420, 60, 26
+PREVIEW = 250  # px that a picture or video takes below the widgets of a node of our width
 
 
 def declared(info: dict) -> dict[str, list]:
@@ -20,18 +21,42 @@ def is_widget(spec: list) -> bool:
     ) and not options.get("forceInput")
 
 
-def widgets_of(inputs: dict[str, list], values: dict) -> dict[str, list]:
+def is_hidden(spec: list) -> bool:
+    """Declared for files of older hosts only: the editor shows no widget, and sends the default."""
+    return bool((spec[1] if len(spec) > 1 else {}).get("hidden"))
+
+
+def default_of(spec: list):
+    options = spec[1] if len(spec) > 1 else {}
+    return options["options"][0]["key"] if spec[0] == DYNAMIC else options.get("default")
+
+
+def widgets_of(inputs: dict[str, list], values: dict, parent: str = "") -> dict[str, list]:
     """Widgets of a node in the editor's order, with their declarations. A dynamic combo is followed by the inputs of
-    its chosen option."""
+    its chosen option, which the API names "combo.input"."""
     widgets = {}
-    for name, spec in inputs.items():
-        if is_widget(spec):
+    for short, spec in inputs.items():
+        name = parent + short
+        if is_widget(spec) and not is_hidden(spec):
             widgets[name] = spec
             if spec[0] == DYNAMIC:
                 options = spec[1]["options"]
                 chosen = next((o for o in options if o["key"] == values.get(name)), options[0])
-                widgets |= widgets_of(chosen["inputs"].get("required", {}), values)
+                widgets |= widgets_of(declared({"input": chosen["inputs"]}), values, f"{name}.")
     return widgets
+
+
+def known_inputs(node: dict, object_info: dict) -> dict:
+    """The inputs of an API node less those written for another host: "combo.input" where "combo" is no such combo."""
+    specs = declared(object_info[node["class_type"]])
+    nested = {name for name, spec in specs.items() if spec[0] == DYNAMIC}
+    return {k: v for k, v in node["inputs"].items() if "." not in k or k.split(".")[0] in nested}
+
+
+def previews(info: dict) -> bool:
+    """Whether the editor shows a picture, video or text below the node's widgets: files that are uploaded, results."""
+    uploads = {"image_upload", "video_upload", "file_upload"}
+    return info["output_node"] or any(uploads & set(spec[1]) for spec in declared(info).values() if len(spec) > 1)
 
 
 def depths(api: dict) -> dict[str, int]:
@@ -63,7 +88,7 @@ def to_ui(api: dict, object_info: dict, models: dict[str, dict]) -> dict:
         for name, spec in specs.items():
             value = node["inputs"].get(name)
             linked = isinstance(value, list)
-            if name in widgets and not linked:
+            if is_widget(spec) and not linked:
                 continue
             slot = {"name": name, "type": spec[0], "link": None}
             if linked:
@@ -77,12 +102,12 @@ def to_ui(api: dict, object_info: dict, models: dict[str, dict]) -> dict:
             inputs.append(slot)
         values = []
         for name, spec in widgets.items():
-            value = node["inputs"].get(name)
-            values.append(spec[1].get("default") if isinstance(value, list) else value)
+            value = node["inputs"].get(name, default_of(spec))
+            values.append(default_of(spec) if isinstance(value, list) else value)
             if name in SEED_CONTROL:
                 values.append("fixed")
-        text = "CLIPTextEncode" in node["class_type"]
-        size = [380, max(2, len(inputs) + len(values) + 1) * LINE + (110 if text else 30)]
+        texts = sum(len(spec) > 1 and bool(spec[1].get("multiline")) for spec in widgets.values())
+        size = [380, max(2, len(inputs) + len(values) + 1) * LINE + (110 * texts or 30)]
         column = columns[node_id]
         nodes.append(
             {
@@ -109,7 +134,7 @@ def to_ui(api: dict, object_info: dict, models: dict[str, dict]) -> dict:
                 "widgets_values": values,
             }
         )
-        heights[column] += size[1] + ROW_GAP
+        heights[column] += size[1] + ROW_GAP + (PREVIEW if previews(info) else 0)
     for node_id, node in zip(api, nodes):
         for i, output in enumerate(node["outputs"]):
             output["links"] = outgoing[node_id, i]
@@ -165,6 +190,7 @@ def to_api(ui: dict, object_info: dict) -> dict:
                 values.pop(0)
         if values:
             raise ValueError(f"{node['type']}: {len(values)} widget values too many: {values}")
+        inputs |= {name: default_of(spec) for name, spec in specs.items() if is_widget(spec) and is_hidden(spec)}
         inputs |= {slot["name"]: sources[slot["link"]] for slot in node["inputs"] if slot["link"] is not None}
         api[str(node["id"])] = {"class_type": node["type"], "inputs": inputs, "_meta": {"title": node["title"]}}
     return api

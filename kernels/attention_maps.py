@@ -10,6 +10,8 @@ most `budget` fp32 logits, one head's keys in fp32, and the result.
 import torch
 from torch import Tensor
 
+from .wording import counted
+
 BUDGET = 2**24  # logits at once: 64 MiB
 
 
@@ -72,6 +74,9 @@ def spread_frames(maps: Tensor, frames: int, starts: list[int] | None = None) ->
         return maps.repeat_interleave(torch.tensor(starts, device=maps.device).diff(), dim=0)
     each = (frames - 1) // (latents - 1) if latents > 1 else 0
     if latents > 1 and (each == 0 or 1 + each * (latents - 1) != frames):
-        raise ValueError(f"{frames} video frames for {latents} latent frames; these make {1 + 4 * (latents - 1)}")
+        raise ValueError(
+            f"{counted(frames, 'video frame')} for {counted(latents, 'latent frame')};"
+            f" these make {1 + 4 * (latents - 1)}"
+        )
     index = [0 if frame == 0 or not each else 1 + (frame - 1) // each for frame in range(frames)]
     return maps[index]

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .wording import counted
+
 SAME_FPS = 1e-4  # relative; less is rounding
 
 
@@ -65,7 +67,8 @@ def require_alike(a: SemanticPlan, b: SemanticPlan, name: str = "other") -> None
     require_encoder(b, a.encoder, a.tokens.shape[-1], name)
     if abs(a.fps - b.fps) > SAME_FPS * a.fps:
         raise ValueError(
-            f"{name}: {b.fps:g} token frames a second, expected {a.fps:g}. Set fps of Edit Plan to {a.fps:g} first."
+            f"{name}: {counted(b.fps, 'token frame')} a second, expected {a.fps:g}. Set fps of "
+            f"Edit Plan to {a.fps:g} first."
         )
     if a.tokens.shape[1:3] != b.tokens.shape[1:3]:
         (rows, columns), (height, width) = b.tokens.shape[1:3], a.tokens.shape[1:3]
@@ -175,8 +178,8 @@ def sampled_frames(count: int, fps: float, plan_fps: float, each: int = 1) -> li
         raise ValueError(f"fps {fps:g}: must be above 0. Give the video's frames a second.")
     if not (math.isfinite(plan_fps) and 0 < plan_fps * each <= fps * (1 + SAME_FPS)):
         raise ValueError(
-            f"plan_fps {plan_fps:g}: must be above 0 and at most {fps / each:g}: the video has {fps:g} frames a "
-            f"second, of which each token frame looks at {each}. Lower it."
+            f"plan_fps {plan_fps:g}: must be above 0 and at most {fps / each:g}: the video has "
+            f"{counted(fps, 'frame')} a second, of which each token frame looks at {each}. Lower it."
         )
     time = max(whole(count / fps * plan_fps), 1)
     middles = [(i + (j + 0.5) / each) / plan_fps for i in range(time) for j in range(each)]

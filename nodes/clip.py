@@ -54,6 +54,7 @@ class CLIPFromHostNode(io.ComfyNode):
         return io.Schema(
             node_id="SemVidCLIPFromHost",
             display_name="CLIP from Host Models",
+            search_aliases=["open_clip", "clip vision", "convert CLIP", "spatial prompt"],
             category=CATEGORY,
             description="Joins a CLIP Vision and a CLIP that ComfyUI has loaded already, without a second copy: "
             "clip_vision_l (ViT-L-14) with clip_l, also the clip_l inside an SDXL, SD3, FLUX or HunyuanVideo text "

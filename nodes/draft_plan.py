@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..host.video_vae import encode_video, strides
 from ..kernels.draft_plan import Fit, InBetween, growth, held, joined, kept, removed, resized, retimed, span_retimed
+from ..kernels.wording import counted
 from .common import rgb
 
 CATEGORY = "semantic video/long video"
@@ -224,8 +225,8 @@ class DraftEditNode(io.ComfyNode):
             follow = pictures("then", then)
             if crossfade > min(len(draft), len(follow)):
                 raise ValueError(
-                    f"crossfade {crossfade}: the drafts have {len(draft)} and {len(follow)} frames. Lower it to at "
-                    f"most {min(len(draft), len(follow))}."
+                    f"crossfade {crossfade}: the drafts have {len(draft)} and {counted(len(follow), 'frame')}. "
+                    f"Lower it to at most {min(len(draft), len(follow))}."
                 )
             draft = joined(draft, resized(follow.float(), *draft.shape[1:3]).clamp(0, 1), crossfade)
         return io.NodeOutput(draft)
@@ -248,6 +249,8 @@ def edited(draft: torch.Tensor, edit: str, start: int, end: int, length: int, in
         return kept(draft, start, end)
     if edit == "remove":
         if end - start == frames:
-            raise ValueError(f"start {start}, end {end}: nothing would be left of {frames} frames. Remove fewer.")
+            raise ValueError(
+                f"start {start}, end {end}: nothing would be left of {counted(frames, 'frame')}. Remove fewer."
+            )
         return removed(draft, start, end)
     return held(draft, start, length) if edit == "hold" else span_retimed(draft, start, end, length, in_between)

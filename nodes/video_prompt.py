@@ -59,6 +59,7 @@ class VAPSaveExpertNode(io.ComfyNode):
         return io.Schema(
             node_id="SemVidVAPSaveExpert",
             display_name="VAP Save Expert",
+            search_aliases=["video as prompt", "VAP", "convert checkpoint", "export expert"],
             category=CATEGORY,
             description="Writes the expert of a Video-As-Prompt checkpoint to a file of its own in "
             "models/model_patches (8 GB instead of 41).",
@@ -87,6 +88,7 @@ class VAPReferenceNode(io.ComfyNode):
         return io.Schema(
             node_id="SemVidVAPReference",
             display_name="VAP Reference",
+            search_aliases=["video as prompt", "VAP", "reference video", "motion transfer", "style transfer"],
             category=CATEGORY,
             description="Attaches a reference video to the prompts: its motion, style or effect is what the new video "
             "follows. Put it behind WanImageToVideo. The reference prompt describes the reference video in the style "
@@ -205,6 +207,7 @@ class VAPApplyNode(io.ComfyNode):
         return io.Schema(
             node_id="SemVidVAPApply",
             display_name="VAP Apply",
+            search_aliases=["video as prompt", "VAP", "reference video", "motion transfer", "in-context"],
             category=CATEGORY,
             description="Lets the model follow a reference video (Video-As-Prompt, arXiv 2510.20888). The model's own "
             "blocks stay as they are, with your LoRAs and attention settings. Use a shift of 3 to 5 "

@@ -6,6 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..kernels.visual_prompt import Style, crop, paint, region, stretched
+from ..kernels.wording import counted
 from .common import SPATIAL_PROMPT as CATEGORY
 from .common import rgb
 
@@ -16,6 +17,7 @@ class VisualPromptNode(io.ComfyNode):
         return io.Schema(
             node_id="SemVidVisualPrompt",
             display_name="Visual Prompt",
+            search_aliases=["highlight", "red circle", "crop to mask", "blur background", "spatial prompt", "SSG-DiT"],
             category=CATEGORY,
             description="Paints a mask into a picture, so that a model which looks at it (CLIP Vision, a vision "
             "language model) attends to the right place. For CLIP Vision, not for a start image: the paint would show "
@@ -124,7 +126,9 @@ class VisualPromptNode(io.ComfyNode):
         if not torch.isfinite(mask).all():
             raise ValueError("mask: contains NaN or infinite values. Check the node that made it.")
         if len(mask) not in (1, len(frames)):
-            raise ValueError(f"mask: {len(mask)} masks for {len(frames)} frames. Give one mask, or one per frame.")
+            raise ValueError(
+                f"mask: {len(mask)} masks for {counted(len(frames), 'frame')}. Give one mask, or one per frame."
+            )
         if not re.fullmatch(r"#?[0-9a-fA-F]{6}", colour.strip()):
             raise ValueError(f"colour '{colour}': not a colour. Write it as #rrggbb, such as #ff0000 for red.")
         mask = stretched(mask, *frames.shape[1:3]).clamp(0, 1).to(frames.device)

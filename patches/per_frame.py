@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ..host.families import wan
+from ..kernels.wording import counted
 
 
 def per_latent_frame(
@@ -15,7 +16,7 @@ def per_latent_frame(
     _, *ends = first_frames(total_frames)
     if len(x) not in (1, total_frames, ends[-1]):
         raise ValueError(
-            f"{name}: {len(x)} for a video of {total_frames} latent frames. Give 1 for all frames, {total_frames} (one "
-            f"per latent frame) or {ends[-1]} (one per video frame)."
+            f"{name}: {len(x)} for a video of {counted(total_frames, 'latent frame')}. Give 1 for all frames, "
+            f"{total_frames} (one per latent frame) or {ends[-1]} (one per video frame)."
         )
     return x if len(x) in (1, total_frames) else x[[end - 1 for end in ends]]

@@ -16,6 +16,7 @@ from ..host.schedule import ALWAYS, Interval
 from ..host.timeline import TIMELINE
 from ..kernels.parts import Part, attend_parts, merged
 from ..kernels.prompt_timeline import check_spans, middles, span_weights, video_parts
+from ..kernels.wording import counted
 from .timeline_text import Spoken, columns_of, timeline_of
 
 NAME = "Prompt Timeline"
@@ -92,19 +93,21 @@ def check_run(family: Family, config: PromptTimeline, run: Run) -> None:
         )
     times = middles(family.first_frames(run.total_frames), config.fps)
     frames = family.first_frames(run.total_frames)[-1]
+    last = "lasts" if frames == 1 else "last"
+    long = f"{counted(frames, 'frame')} {last} {frames / config.fps:g} s at {config.fps:g} fps"
     for spoken in run.timelines.values():
         spans = [one.span for one in spoken]
         check_spans(spans, config.fps, config.hand_over)
         if times[-1] >= spans[-1].end + 0.5 / config.fps:
             raise ValueError(
-                f"span {spans[-1]}: is the last, but the video's {frames} frames last {frames / config.fps:g} s at "
-                f"{config.fps:g} fps. Let it end there, or leave its end open, as in '{spans[-1].start:g}-: ...'."
+                f"span {spans[-1]}: is the last, but the video's {long}. Let it end there, or leave its "
+                f"end open, as in '{spans[-1].start:g}-: ...'."
             )
         seen = span_weights(spans, times, config.hand_over).any(dim=0).tolist()
         for span in (span for span, any_frame in zip(spans, seen) if not any_frame):
             run.say_once(
-                f"{NAME}: span {span} has no latent frame of this video, whose {frames} frames last "
-                f"{frames / config.fps:g} s at {config.fps:g} fps: it comes too late or is too short.",
+                f"{NAME}: span {span} has no latent frame of this video, whose {long}: it comes too late or is "
+                "too short.",
                 logging.WARNING,
             )
 

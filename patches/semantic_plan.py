@@ -10,6 +10,7 @@ from ..host.vision import VisionTower
 from ..kernels.compressor import CompressorSpec
 from ..kernels.plan_colours import Colours, paint_plan
 from ..kernels.semantic_plan import SemanticPlan, check, sampled_frames
+from ..kernels.wording import counted
 
 ACTIVATIONS = 16  # numbers of float32 that a tower holds for each pixel of its batch, roughly
 
@@ -68,7 +69,7 @@ def described(plan: SemanticPlan, like: SemanticPlan | None = None) -> str:
     their tokens, around the mean of `like`, averaged over each token frame that both have."""
     time, rows, columns, dims = plan.tokens.shape
     lines = [
-        f"{plan.seconds:.6g} s: {time} token frames, {plan.fps:g} a second",
+        f"{plan.seconds:.6g} s: {counted(time, 'token frame')}, {plan.fps:g} a second",
         f"{rows} x {columns} tokens a frame, {dims} dimensions each",
         f"encoder: {plan.encoder}",
     ]

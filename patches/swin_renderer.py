@@ -25,6 +25,7 @@ from ..kernels.swin_renderer import (
     window_spans,
     windowed_attention,
 )
+from ..kernels.wording import counted
 from .blocks import parse_blocks
 from .swin_positions import at_scale, automatic_scale, frames_at_scale
 
@@ -193,7 +194,8 @@ class Windows:
         if frames <= width and not timeline:
             if self.time_scale(frames) == 1.0:
                 run.say_once(
-                    f"{NAME}: the video's {frames} latent frames fit into one window of {width}; nothing to cut."
+                    f"{NAME}: the video's {counted(frames, 'latent frame')} {'fits' if frames == 1 else 'fit'} into "
+                    f"one window of {width}; nothing to cut."
                 )
             return
         visible = width + len(self.anchors(frames))
@@ -286,6 +288,6 @@ def require_room(window: int, budget: int) -> None:
     if budget <= (window or 2):
         remedy = f"window to 0 (automatic) or at most {(budget - 1) // 2 * 2}" if budget > 2 else "anchor_budget to 0"
         raise ValueError(
-            f"window {window} leaves no room for anchors: both together may span {budget} latent frames "
+            f"window {window} leaves no room for anchors: both together may span {counted(budget, 'latent frame')} "
             f"(anchor_budget). Set {remedy}, or anchors to none."
         )

@@ -12,6 +12,7 @@ from PIL import Image, ImageSequence
 from torch import Tensor
 
 from ..kernels.video_prompt import select_frames
+from ..kernels.wording import counted
 
 ENDINGS = (".mp4", ".webm", ".mov", ".mkv", ".gif")
 CHUNK = 2**20
@@ -113,7 +114,8 @@ def read_start(path: Path, length: int, width: int, height: int, fps: float = 0.
             return torch.stack(frames)
     rate = f" at {fps:g} fps" if fps > 0 else ""
     raise ValueError(
-        f"{path.name}: has {len(frames)} frames{rate}, length asks for {length}. Lower length, or remove the video."
+        f"{path.name}: has {counted(len(frames), 'frame')}{rate}, length asks for {length}. "
+        f"Lower length, or remove the video."
     )
 
 

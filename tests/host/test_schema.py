@@ -72,3 +72,11 @@ def test_outputs_are_append_only(name):
     assert len(now) >= len(was)
     for number, (old, new) in enumerate(zip(was, now)):
         assert new == old or (name, f"output {number}") in CHANGED, f"{name}: output {number}"
+
+
+@pytest.mark.parametrize("name", NODE_OF)
+def test_every_node_is_found_by_other_words(name):
+    """Search aliases say what a user would type who does not know our name for it."""
+    schema = NODE_OF[name].define_schema()
+    assert schema.search_aliases
+    assert schema.display_name not in schema.search_aliases

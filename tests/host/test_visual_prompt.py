@@ -38,6 +38,7 @@ def test_visual_prompt_refuses_by_name():
     good = {"image": frames(3), "mask": torch.rand(3, 48, 48), "style": "grey"}
     for change, message in (
         (dict(mask=torch.rand(2, 48, 48)), "mask: 2 masks for 3 frames"),
+        (dict(image=frames(1)), "mask: 3 masks for 1 frame[.]"),
         (dict(mask=torch.full((1, 4, 4), float("nan"))), "mask: contains NaN"),
         (dict(colour="reddish"), "colour 'reddish': not a colour"),
         (dict(image=frames(3) / 0), "image: contains NaN"),

@@ -166,8 +166,8 @@ def test_a_prompt_that_is_a_string_feeds_every_reader():
     path = ROOT / "mini" / "workflows" / "mini_adherence.json"
     [(_, api)] = variants([str(path)])
     filled = fill(api, "a red circle", 7)
-    assert filled["prompt"]["inputs"] == {"value": "a red circle"}
-    assert filled["positive"]["inputs"]["text"] == filled["focal"]["inputs"]["text"] == ["prompt", 0]
+    assert filled["caption"]["inputs"] == {"value": "a red circle"}
+    assert filled["positive"]["inputs"]["text"] == filled["focal"]["inputs"]["text"] == ["caption", 0]
 
 
 @pytest.mark.parametrize(

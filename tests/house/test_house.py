@@ -1,6 +1,7 @@
 """The house rules of docs/architecture.md, kept by a test."""
 
 import ast
+import json
 import re
 from functools import cache
 from graphlib import TopologicalSorter
@@ -169,3 +170,28 @@ def test_nothing_names_a_machine():
     for path in SOURCES:
         text = path.read_text(encoding="utf-8")
         assert "/ro" + "ot/" not in text and "/wo" + "rk/" not in text, path
+
+
+def test_no_workflow_has_a_node_named_prompt():
+    """Clients that unwrap {"prompt": graph} take such a node for the graph."""
+    paths = [*(ROOT / "workflows" / "api").glob("*.json"), *(ROOT / "mini" / "workflows").glob("*.json")]
+    assert len(paths) > 20
+    assert [p.name for p in paths if "prompt" in json.loads(p.read_text(encoding="utf-8"))] == []
+
+
+def test_no_message_says_1_frames():
+    """A count of frames is worded by kernels/wording.py where it can be 1."""
+    never_one = {"{plan.fps}", "{stories[0].frames}", "{window}", "{drift.frames}", "{WITHIN}"}
+    found = {
+        (str(path.relative_to(ROOT)), field)
+        for room in (*SHIPPED, "cli")
+        for path in (ROOT / room).rglob("*.py")
+        for field in re.findall(r"(\{[^{}]+\}) (?:latent |video |token )?frames\b", path.read_text(encoding="utf-8"))
+    }
+    assert {one for one in found if one[1] not in never_one} == set()
+
+
+def test_the_registry_reads_the_oldest_host():
+    """Its client drops a requires-comfyui that is not a full version."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.search(r'^requires-comfyui = ">=0\.29\.0"$', text, re.MULTILINE)

@@ -97,7 +97,7 @@ def test_latent_frames_become_video_frames():
     assert spread_frames(maps, 5).flatten().tolist() == [0, 1, 1, 2, 2]
     assert spread_frames(maps[:1], 4).flatten().tolist() == [0, 0, 0, 0]
     for frames in (1, 2, 8):
-        with pytest.raises(ValueError, match=f"{frames} video frames for 3 latent frames; these make 9"):
+        with pytest.raises(ValueError, match=f"{frames} video frames? for 3 latent frames; these make 9"):
             spread_frames(maps, frames)
 
 
@@ -122,5 +122,5 @@ def test_a_budget_below_one_query_takes_one_at_a_time():
 def test_two_latent_frames_become_video_frames():
     maps = torch.arange(2.0)[:, None, None]
     assert spread_frames(maps, 5).flatten().tolist() == [0, 1, 1, 1, 1]
-    with pytest.raises(ValueError, match="1 video frames for 2 latent frames; these make 5"):
+    with pytest.raises(ValueError, match="1 video frame for 2 latent frames; these make 5"):
         spread_frames(maps, 1)

@@ -116,7 +116,7 @@ def test_masks_are_one_a_frame_of_the_image_or_the_latent(picture):
         ({"words": "dog"}, "words: 'dog' does not stand in the prompt"),
         ({"words": " , "}, "words: empty"),
         ({"blocks": "7"}, "blocks: '7' is out of range"),
-        ({"image": ["image", 0]}, "image: 1 video frames for 3 latent frames; these make 9. Connect the frames"),
+        ({"image": ["image", 0]}, "image: 1 video frame for 3 latent frames; these make 9. Connect the frames"),
     ],
 )
 def test_bad_input_of_attention_maps(picture, inputs, message):

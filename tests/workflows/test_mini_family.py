@@ -122,7 +122,7 @@ def test_the_probe_and_the_maps_read_the_mini_model(server, scene):
     api = mini.workflow("mini_adherence", sampler={"steps": 2})
     conds = {"positive": ["i2v", 0], "empty": ["i2v", 1]}
     probe = {"model": ["unet", 0], "latent": ["i2v", 2], "measure": "causal", "levels": 3, "share": 0.33, "seed": 0}
-    maps = {"text": ["prompt", 0], "words": scene.things[0].colour, "blocks": ["probe", 1], "at": 0.5, "seed": 0}
+    maps = {"text": ["caption", 0], "words": scene.things[0].colour, "blocks": ["probe", 1], "at": 0.5, "seed": 0}
     links = {"model": ["unet", 0], "clip": ["clip", 0], "positive": ["i2v", 0], "latent": ["sampler", 0]}
     api |= {
         "probe": node("SemVidLayerProbe", **probe, **conds),

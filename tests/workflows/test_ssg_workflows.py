@@ -55,7 +55,7 @@ def test_a_mask_and_features_of_the_same_clip(picture):
     assert not np.array_equal(whole, video(picture, "ssg_t2v_adapter_wan"))
     api["see_prompt"] = {
         "class_type": "SemVidCLIPImageFeatures",
-        "inputs": {"clip": ["clip_open", 0], "image": ["prompt", 0]},
+        "inputs": {"clip": ["clip_open", 0], "image": ["visual_prompt", 0]},
     }
     with pytest.raises(
         WorkflowError,
