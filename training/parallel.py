@@ -63,6 +63,7 @@ def joined(cuda: bool) -> Iterator[None]:
     token = GROUP.set(Group(dist.get_rank(), dist.get_world_size(), device))
     try:
         yield
+        wait()  # while the first still writes
     finally:
         GROUP.reset(token)
     dist.destroy_process_group()  # not after an error: nccl would wait for the others
@@ -111,7 +112,7 @@ def means(values: list[float]) -> list[float]:
 
 
 def turn(number: int) -> bool:
-    """Whether the piece of work of this number is this process's; each takes every so manieth."""
+    """Whether the piece of work of this number is this process's; they take turns."""
     group = GROUP.get()
     return group is None or number % group.count == group.rank
 
