@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from semantic_video.cli import train
 from semantic_video.harness.toy import write_toy
 from semantic_video.host.frozen_model import in_training
 from semantic_video.tests.host import parallel_worker as worker
@@ -141,3 +142,16 @@ def test_each_asks_the_model_for_its_rows_alone_and_the_mean_of_all_is_the_batch
     assert seen == [3, 1, 2, 1, 1]  # the last one's text is longer
     assert not torch.allclose(parts[0], whole, rtol=1e-2)
     torch.testing.assert_close((parts[0] + parts[1]) / 2, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_what_several_processes_cannot_train_is_refused(monkeypatch):
+    monkeypatch.setattr(parallel, "launched", lambda: True)
+    with pytest.raises(ValueError, match="^torchrun: is for ssg-adapter and video-prompt. Train mini-vae with "):
+        train.main(["mini-vae"])
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="process 2 finds 2 GPUs. Start 2 processes at most"):
+        parallel.choose_device()
