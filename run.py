@@ -176,7 +176,8 @@ def main(arguments: list[str]) -> int:
         print(usage())
         return 0 if not arguments or arguments[0] in ("-h", "--help") else 2
     command, rest = arguments[0], arguments[1:]
-    if os.environ.get("SEMANTIC_VIDEO_READY") == "1":
+    torchrun = "TORCHELASTIC_RUN_ID" in os.environ and not own  # its interpreter, and its signals reach this process
+    if os.environ.get("SEMANTIC_VIDEO_READY") == "1" or torchrun:
         return package(f"cli.{COMMANDS[command][0]}").main(rest) or 0
     options, unknown = parser_of(command, rest).parse_known_args(rest)  # --help ends here
     if unknown and command not in PASS_ON:

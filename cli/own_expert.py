@@ -23,6 +23,7 @@ from ..mini import clip as mini_clip
 from ..mini.scores import load_vae
 from ..training.checkpoint import require_readable
 from ..training.loop import train
+from ..training.parallel import by_first, first, first_alone
 from ..training.plan import Plan, State
 from ..training.video_files import read_video
 from ..training.video_prompt import CAPTION_DROPOUT, Draw, export, load_pair, make_loss, start_expert
@@ -119,12 +120,15 @@ def run(plan: Plan, out: Path, describe, files: Files) -> dict[str, float]:
     start = plan.cache / f"{plan.name}-start.safetensors"
     if plan.resume and plan.checkpoint.exists():
         require_readable(plan.checkpoint)  # before the pairs are encoded
-    start_expert(files.backbone, files.layers, start)
+    with first_alone():
+        if first():
+            start_expert(files.backbone, files.layers, start)
     encoded = encode_pairs(files, any(key.startswith("img_emb.") for key in Checkpoint(files.backbone).keys))
     comfy.model_management.unload_all_models()
     model, expert = load_pair(files.backbone, start)
     loss_of = make_loss(model, draw_own(encoded, plan.batch), plan)
 
+    @by_first
     def finish(weights: dict[str, Tensor], state: State) -> None:
         export(weights, start, path, describe(state, {"pairs": len(folders)}))
 

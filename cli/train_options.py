@@ -233,6 +233,7 @@ def main(arguments: list[str]) -> int:
     """Trains as the command line says; ComfyUI is on the path by then (cli/train.py)."""
     chosen = parser().parse_args(arguments)
     from ..host.frozen_model import in_training
+    from ..training.parallel import first
     from ..training.plan import Plan
 
     own, given = own_files(chosen), own_options(chosen)
@@ -274,7 +275,8 @@ def main(arguments: list[str]) -> int:
     run = import_module(f"..{module}", __package__).run
     with in_training():  # hosts that fuse RoPE have no backward pass for it
         scores = run(plan, chosen.out, describe, *([own] if own else []), **given)
-    print(json.dumps({chosen.model: scores}))
+    if first():
+        print(json.dumps({chosen.model: scores}))
     return 0
 
 

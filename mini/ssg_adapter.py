@@ -15,6 +15,7 @@ from ..host.clip_loading import load_clip
 from ..host.frozen_model import model_conds
 from ..kernels.ssg_adapter import parameter_count
 from ..miniworld.caption import caption
+from ..training.parallel import first_alone
 from ..training.plan import Plan, State, progress
 from ..training.ssg_adapter import Settings, save_adapter, train_adapter
 from ..training.ssg_loss import Batch, Draw
@@ -75,9 +76,10 @@ def run(
         prompted.name_of(files["mini_clip"]),
         -(-min(plan.scenes, MOST_SCENES) // SHARD),
     )
-    latents.fill(folder, vae, plan.seed, shards * SHARD)
-    with torch.inference_mode():
-        prompted.fill(folder, clip, name, plan.seed, shards)
+    with first_alone():
+        latents.fill(folder, vae, plan.seed, shards * SHARD)
+        with torch.inference_mode():
+            prompted.fill(folder, clip, name, plan.seed, shards)
     data = Prompted(folder, name, plan.seed, shards)
     model = comfy.sd.load_diffusion_model(str(files["mini_t2v"]), model_options={"dtype": torch.float32})
     spec = spec_for(model, data.tensors["features"][:1], rank, blocks_of(model, blocks), token_width, spatial)

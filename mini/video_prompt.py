@@ -14,6 +14,7 @@ from torch import Tensor
 from ..miniworld.caption import caption
 from ..miniworld.scene import Scene
 from ..training.loop import train
+from ..training.parallel import by_first, first, first_alone
 from ..training.plan import Plan, State
 from ..training.video_prompt import CAPTION_DROPOUT, Draw, export, load_pair, make_loss, start_expert
 from . import clip as mini_clip
@@ -70,10 +71,13 @@ def run(plan: Plan, out: Path, describe) -> dict[str, float]:
     vae, clip = mini_vae.load(out / "mini_vae.safetensors"), mini_clip.load(out / "mini_clip.safetensors")
     count = min(plan.scenes, MOST_PAIRS)
     folder = folder_of(plan.cache, vae, plan.seed)
-    fill(folder, vae, plan.seed, count)
-    start_expert(backbone, LAYERS, start)
+    with first_alone():
+        fill(folder, vae, plan.seed, count)
+        if first():
+            start_expert(backbone, LAYERS, start)
     model, expert = load_pair(backbone, start)
 
+    @by_first
     def finish(weights: dict[str, Tensor], state: State, clips: int = plan.held_out) -> dict[str, float]:
         export(weights, start, path, describe(state, {}))
         scores = held_out_scores(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..host.frozen_model import batch_groups, cat_conds, denoised, sigmas_at
 from ..kernels.flow_matching import denoised_error, stratified, weighted_losses
+from .parallel import processes, share
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,18 @@ def noise_levels(model, count: int, generator: torch.Generator) -> Tensor:
 
 def losses(model, batch: Batch, seed: int, dtype: torch.dtype | None = torch.bfloat16) -> dict[str, Tensor]:
     """ "loss" of one batch and, where objects are known, "objects". seed: of noise and its levels; dtype: of autocast,
-    None for none."""
+    None for none. In one of several processes, its part of them: their mean over all processes is that of the batch."""
     x0, sampling = batch.latents, model.get_model_object("model_sampling")
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(x0.shape, generator=generator).to(x0)
     sigma = noise_levels(model, len(x0), generator).to(x0)
     x = sampling.noise_scaling(sigma, noise, x0)
-    error = x0.new_empty(len(x0), 1, *x0.shape[2:])
-    for rows in batch_groups(batch.conds):
+    error, mine = x0.new_zeros(len(x0), 1, *x0.shape[2:]), share(len(x0))
+    for group in batch_groups([batch.conds[i] for i in mine]):
+        rows = [mine[i] for i in group]
         conds = cat_conds([batch.conds[i] for i in rows], x.device)
         options = {name: value[rows] for name, value in batch.options.items()}
         with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
             predicted = denoised(model, x[rows], sigma[rows], conds, options)
         error[rows] = denoised_error(predicted, x0[rows], sigma[rows])
-    return weighted_losses(error, sigma, batch.cover)
+    return {name: value * processes() for name, value in weighted_losses(error, sigma, batch.cover).items()}

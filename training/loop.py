@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from . import parallel
 from .checkpoint import load_checkpoint, save_checkpoint
 from .loss_plot import loss_plot
 from .optimizer import Optimizer
@@ -49,11 +50,18 @@ def train(
     What either of them, or loss_of, raises ends it too; the last checkpoint stays. Raises ValueError before the first
     step for a checkpoint that cannot be resumed (`load_checkpoint`), and after MOST_BAD_STEPS steps in a row whose
     gradients are not finite; fewer are left out with a warning.
+
+    In several processes (parallel.py), all take every step together, and the first alone exports, saves and shows;
+    plan.batch is of all together. ValueError where it cannot be shared.
     """
+    parallel.require_shares(plan.batch)
     optimizer = Optimizer(module, plan.rate, plan.decay)
+    parallel.same_start(optimizer.parameters)
     average, state = averaged(module, plan.ema), State()
     if plan.resume and plan.checkpoint.exists():
         state = load_checkpoint(plan.checkpoint, module, average, optimizer)
+    parallel.require_same_step(state.step)
+    first = parallel.first()
     weights = average.module.state_dict()  # shares its memory
     sums: dict[str, list[float]] = {}
     saved = exported = begun = time.monotonic()
@@ -62,45 +70,50 @@ def train(
         total=100.0,
         desc=plan.name,
         mininterval=5,
+        disable=not first,
         bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining} {postfix}",
     )
     stopped = False
     while (done := progress(plan, state)) < 1 and not stopped:
-        losses = loss_of(state.step, done)
-        losses["loss"].backward()
+        with parallel.together():
+            losses = loss_of(state.step, done)
+            losses["loss"].backward()
+        parallel.mean_gradients(optimizer.parameters)
         norm = nn.utils.clip_grad_norm_(optimizer.parameters, 1.0)
         if torch.isfinite(norm):
             bad = 0
             optimizer.step(rate_at(plan, state))
         else:  # one bad batch must not end a night's run
             bad += 1
-            if not warned:
+            if first and not warned:
                 logging.warning("[semantic-video] %s: step %d left out, %s", plan.name, state.step, NOT_FINITE)
             warned = True
             if bad == MOST_BAD_STEPS:
                 raise ValueError(_nothing_learnt(plan, state))
         optimizer.zero_grad()
         average.update_parameters(module)
-        for name, value in losses.items():
-            sums.setdefault(name, []).append(float(value.detach()))
+        values = [float(value.detach()) for value in losses.values()]
+        *values, state.seconds = parallel.means([*values, already + time.monotonic() - begun])
+        for name, value in zip(losses, values):
+            sums.setdefault(name, []).append(value)
         state.step += 1
-        state.seconds = already + time.monotonic() - begun
         _show(bar, plan, state, sums)
         if state.step % LOG_STEPS == 0:
             _log(state, sums)
         stopped = bool(enough and enough(weights, state))
-        if time.monotonic() - saved > 60 * plan.checkpoint_minutes:
+        if first and time.monotonic() - saved > 60 * plan.checkpoint_minutes:
             save_checkpoint(plan.checkpoint, state, module, average, optimizer)
             saved = time.monotonic()
-        if export and plan.export_minutes and time.monotonic() - exported > 60 * plan.export_minutes:
+        if first and export and plan.export_minutes and time.monotonic() - exported > 60 * plan.export_minutes:
             export(weights, state)
             exported = time.monotonic()
     _log(state, sums)
     bar.close()
-    save_checkpoint(plan.checkpoint, state, module, average, optimizer)
-    loss_plot(state.curves, f"{plan.name}, {state.step} steps").save(plan.picture)
-    if export:
-        export(weights, state)
+    if first:
+        save_checkpoint(plan.checkpoint, state, module, average, optimizer)
+        loss_plot(state.curves, f"{plan.name}, {state.step} steps").save(plan.picture)
+        if export:
+            export(weights, state)
     return weights, state
 
 

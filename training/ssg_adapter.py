@@ -22,6 +22,7 @@ from ..kernels.ssg_adapter import SSGAdapter, initialise, parameter_count
 from ..kernels.ssg_spec import Spec
 from .checkpoint import require_readable
 from .loop import Enough, Export, train
+from .parallel import by_first, first, means
 from .plan import Plan, State
 from .ssg_loss import Draw, losses
 from .ssg_model import spec_for, with_adapter
@@ -58,6 +59,7 @@ def train_adapter(
     export(weights, state): with validation whenever it is better than ever before; else every plan.export_minutes, and
     at the end. MODEL itself is left as it was. Raises ValueError as `train` does.
     """
+    export = by_first(export)
     with ExitStack() as stack:
         stack.enter_context(in_training())
         model = own_copy(model)
@@ -120,7 +122,7 @@ def validation(patched, adapter: SSGAdapter, weights: dict[str, Tensor], setting
             rng = Random(f"{plan.seed}/{i}/validation")
             values.append(float(losses(patched, settings.validate, rng, settings.dtype, dropout=False)["loss"]))
     adapter.load_state_dict(now)
-    return sum(values) / len(values)
+    return means([sum(values) / len(values)])[0]
 
 
 def train_on_videos(
@@ -159,7 +161,7 @@ def train_on_videos(
 
     settings = replace(settings, validate=videos.draw(kept, plan.batch) if kept else None)
     weights, state = train_adapter(videos.model, spec, videos.draw(learnt, plan.batch), plan, export, settings)
-    if not target.exists():  # resumed where there was nothing left to do
+    if first() and not target.exists():  # resumed where there was nothing left to do
         export(weights, state)
     return state
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..host.frozen_model import model_conds, vision_output
 from ..host.start_image import given_mask
 from ..host.weights import save_weights
+from . import parallel
 from .ssg_loss import Batch, Draw
 from .video_encoding import TEXT, Encoders, Inputs, Shape, encode_text, encode_video
 from .video_files import CaptionedVideo, captioned_videos
@@ -49,9 +50,10 @@ class VideoFolder:
         return self.cache / f"{stem}-{digest}.safetensors"
 
     def fill(self) -> None:
-        """Encodes what is missing, video by video; what is done stays when interrupted. Raises ValueError, naming the
-        file, for videos that cannot be used."""
-        missing = [video for video in (None, *self.videos) if not self.path_of(video).exists()]
+        """Encodes what is missing, video by video; what is done stays when interrupted. Several processes share the
+        videos. Raises ValueError, naming the file, for videos that cannot be used."""
+        mine = [video for i, video in enumerate((None, *self.videos)) if parallel.turn(i)]
+        missing = [video for video in mine if not self.path_of(video).exists()]
         progress = comfy.utils.ProgressBar(max(len(missing), 1))
         for video in missing:
             comfy.model_management.throw_exception_if_processing_interrupted()
@@ -61,6 +63,7 @@ class VideoFolder:
             on_cpu = {name: value.detach().cpu() for name, value in tensors.items()}
             save_weights(on_cpu, self.path_of(video), {"clip": video.path.name if video else ""})
             progress.update(1)
+        parallel.wait()
         logging.info("[semantic-video] %d videos, %d of them encoded now, in %s", len(self), len(missing), self.cache)
 
     def features_of(self, video: CaptionedVideo) -> Tensor:

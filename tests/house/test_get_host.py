@@ -2,6 +2,7 @@
 
 import json
 import sys
+import types
 
 import pytest
 
@@ -150,3 +151,14 @@ def test_comfyui_path_overrides(started, tree, tmp_path, monkeypatch):
     give(tree, "sys.exit(1)", tmp_path / "record.json")
     assert run.main(["demo"]) == 0
     assert calls == [("set up for", ["einops"]), ("run", "demo")] and not (tmp_path / "record.json").exists()
+
+
+def test_under_torchrun_a_command_stays_in_its_interpreter(started, tree, monkeypatch):
+    """Several processes must not set up one .venv at once, and torchrun's signals reach the one that trains."""
+    run, calls = started
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setattr(
+        run, "package", lambda name: types.SimpleNamespace(main=lambda rest: calls.append((name, *rest)))
+    )
+    assert run.main(["train", "ssg-adapter", "--batch", "2"]) == 0
+    assert calls == [("cli.train", "ssg-adapter", "--batch", "2")]

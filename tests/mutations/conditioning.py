@@ -10,6 +10,7 @@ ADAPTER = ("tests/host/test_ssg_adapter_rows.py",)
 CLIP_MASK = ("tests/kernels/test_clip_mask.py",)
 GEOMETRY = ("tests/kernels/test_clip_mask_geometry.py",)
 PHRASES = ("tests/host/test_clip_mask_values.py",)
+PARALLEL = ("tests/host/test_parallel_training.py",)
 PICTURES = ("tests/kernels/test_visual_prompt.py",)
 
 MUTATIONS = [
@@ -80,5 +81,19 @@ MUTATIONS = [
         "image + strength * line *",
         "image + line *",
         PICTURES,
+    ),
+    (
+        "processes add gradients instead of taking their mean",
+        "training/parallel.py",
+        "gradient.div_(group.count)",
+        "gradient",
+        PARALLEL,
+    ),
+    (
+        "each process learns from the whole batch",
+        "training/parallel.py",
+        "range(group.rank * rows, (group.rank + 1) * rows)",
+        "range(batch)",
+        PARALLEL,
     ),
 ]
