@@ -22,21 +22,33 @@ REST = 3.0  # seconds for a server to collect its garbage
 
 
 def digest(base: Path, outputs: dict) -> str:
-    """Of the pixels and texts in a prompt's outputs, as its history lists them. base: the server's folder."""
-    from PIL import Image, ImageSequence
-
+    """Of the pixels, latents and texts in a prompt's outputs, as its history lists them. base: the server's folder."""
     total = hashlib.sha256()
     for node, key, entry in listed(outputs):
-        if not isinstance(entry, dict) or "filename" not in entry:
+        if isinstance(entry, dict) and "filename" in entry:
+            path = base / entry["type"] / entry["subfolder"] / entry["filename"]
+            for part in contents(path):
+                total.update(f"{node} {len(part)}".encode() + part)
+        else:
             total.update(f"{node} {key} {entry}".encode())
-            continue
-        path = base / entry["type"] / entry["subfolder"] / entry["filename"]
-        if path.suffix not in PICTURES:
-            raise ValueError(f"{node} saved {path.name}: only {', '.join(PICTURES)} can be compared to the bit.")
-        with Image.open(path) as file:
-            for frame in ImageSequence.Iterator(file):
-                total.update(f"{node} {frame.size}".encode() + frame.convert("RGB").tobytes())
     return total.hexdigest()
+
+
+def contents(path: Path):
+    """The frames of a picture or the tensors of a latent as bytes, without the file's metadata, which hold the graph.
+    ValueError for what cannot be compared to the bit."""
+    from PIL import Image, ImageSequence
+    from safetensors.torch import load_file
+
+    if path.suffix == ".latent":
+        for name, tensor in sorted(load_file(path).items()):
+            yield name.encode() + tensor.float().contiguous().numpy().tobytes()
+        return
+    if path.suffix not in PICTURES:
+        raise ValueError(f"{path.name}: only latents, {' and '.join(PICTURES)} can be compared to the bit.")
+    with Image.open(path) as file:
+        for frame in ImageSequence.Iterator(file):
+            yield str(frame.size).encode() + frame.convert("RGB").tobytes()
 
 
 def listed(outputs: dict):

@@ -1,9 +1,9 @@
 """run.py stress: one real ComfyUI server under load. Queued prompts of many techniques with interrupts, cancels and
 malformed posts in between; then patched and unpatched runs in turn.
 
-At fault is a prompt that is lost, fails or ends unasked, frames that are not those of the quiet server, a malformed post
-that is taken, and memory (RSS, at rest and with models unloaded) that grows by 2 % or more after warm-up. The exit code
-is 1 if there was any.
+A fault is a prompt that is lost, fails or ends unasked, frames that are not those of the quiet server, a malformed
+post that is taken, and memory (RSS, at rest and with models unloaded) that grows by 2 % or more after warm-up. The exit
+code is 1 if there was any.
 """
 
 import argparse
