@@ -33,6 +33,7 @@ COMMANDS = {  # name -> module of cli/, what it does
     "train": ("train", "train the mini models of MiniWorld"),
     "mutate": ("mutate", "break the code in many small ways and count which of them the tests notice"),
     "fuzz": ("fuzz", "load thousands of damaged files with every loader of this pack"),
+    "stress": ("stress", "load one server with queued prompts, interrupts and malformed posts, and judge every end"),
     "workflows": ("workflows", "rebuild the UI files and pictures of workflows/ from their API files"),
 }
 PASS_ON = ("test", "bench")  # hand what they do not know to pytest and to the benchmark

@@ -116,7 +116,15 @@ def test_an_interpreter_that_lacks_torch_is_told_so(tree, hostless, tmp_path):
 
 
 T2V = str(ROOT / "mini" / "workflows" / "mini_t2v.json")
-NEED_A_HOST = (["bench"], ["bench", "swin"], ["workflows"], ["report", T2V], ["train", "mini-vae"], ["fuzz"])
+NEED_A_HOST = (
+    ["bench"],
+    ["bench", "swin"],
+    ["workflows"],
+    ["report", T2V],
+    ["train", "mini-vae"],
+    ["fuzz"],
+    ["stress"],
+)
 
 
 @pytest.mark.parametrize("words", NEED_A_HOST, ids=lambda words: words[0])
