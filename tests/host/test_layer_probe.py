@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from semantic_video.harness.sampling import Shot, conditioning, seeded
-from semantic_video.harness.toy import STRAIGHT, TOYS
+from semantic_video.harness.toy import EVERY, STRAIGHT, TOYS
 from semantic_video.host.editing import edit_attention
 from semantic_video.host.levels import visit_levels
 from semantic_video.kernels.layer_probe import coherence
@@ -17,8 +17,8 @@ from semantic_video.tests.host.stacking import windows
 
 def parts(name, words=7, empty_words=7, frames=5, filled=True):
     shot = Shot(name, frames=frames)
-    latent = {"samples": seeded(1, TOYS[name].channels, frames, 4, 4, seed=5) * filled}
-    if "first_frame" in TOYS[name].conds:
+    latent = {"samples": seeded(1, EVERY[name].channels, frames, 4, 4, seed=5) * filled}
+    if "first_frame" in EVERY[name].conds:
         latent["noise_mask"] = torch.ones(1, 1, frames, 4, 4)
         latent["noise_mask"][:, :, 0] = 0
     return conditioning(shot, words, 20), conditioning(shot, empty_words, 21), latent
@@ -35,7 +35,7 @@ def denoised(model, positive, latent, at):
     return out["denoised"].double(), out["noised"].double()
 
 
-@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize("name", [*TOYS, "ltxv"])
 def test_change_is_that_of_a_block_with_another_prompt_s_text(toys, name):
     """By hand: keys and values of the empty prompt's own pass, in one block of the prompt's pass, at one level."""
     model = toys(name)
