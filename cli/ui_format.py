@@ -6,6 +6,7 @@ from collections import defaultdict
 DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
 SEED_CONTROL = ("seed", "noise_seed")  # the editor puts a "control after generate" widget behind these
 NOTE = "MarkdownNote"
+NOTE_HEIGHT = 240
 COLUMN, ROW_GAP, LINE = 420, 60, 26
 PREVIEW = 250  # px that a picture or video takes below the widgets of a node of our width
 
@@ -70,11 +71,12 @@ def depths(api: dict) -> dict[str, int]:
     return {node_id: depth(node_id) for node_id in api}
 
 
-def to_ui(api: dict, object_info: dict, models: dict[str, dict]) -> dict:
+def to_ui(api: dict, object_info: dict, models: dict[str, dict], about: dict | None = None) -> dict:
     """API format -> editor format 0.4, with a note on the files it needs.
 
     models: file name -> {"name", "url", "directory"}; the editor offers such downloads for files that are missing, save
     those with a "note".
+    about: {"title", "change", "expect"}, a second note that says what to change first and what to expect.
     """
     numbers = {node_id: i for i, node_id in enumerate(api, start=1)}
     columns, heights = depths(api), defaultdict(int)
@@ -144,6 +146,9 @@ def to_ui(api: dict, object_info: dict, models: dict[str, dict]) -> dict:
         for m in files_of(node, models)
     ]
     nodes.append(note(len(nodes) + 1, [-COLUMN, 0], "Files this needs", "\n".join(needed) or "none"))
+    if about:
+        text = f"**Change first:** {about['change']}\n\n**Expect:** {about['expect']}"
+        nodes.append(note(len(nodes) + 1, [-COLUMN, NOTE_HEIGHT + ROW_GAP], about["title"], text))
     return {
         "last_node_id": len(nodes),
         "last_link_id": len(links),
@@ -166,7 +171,7 @@ def note(number: int, place: list, title: str, text: str) -> dict:
         "type": NOTE,
         "title": title,
         "pos": place,
-        "size": [380, 240],
+        "size": [380, NOTE_HEIGHT],
         "flags": {},
         "order": 0,
         "mode": 0,

@@ -1,5 +1,5 @@
-"""run.py workflows: rebuilds workflows/*.json (for the graph editor) and their pictures from workflows/api/*.json,
-which people edit."""
+"""run.py workflows: rebuilds workflows/*.json (for the graph editor) and their pictures from workflows/api/*.json
+and cli/notes.json, which people edit."""
 
 import argparse
 import json
@@ -32,12 +32,12 @@ def main(arguments: list[str]) -> int:
     from .server import Server
 
     models = json.loads((ROOT / "cli" / "checkpoints.json").read_text(encoding="utf-8"))
+    notes = json.loads((ROOT / "cli" / "notes.json").read_text(encoding="utf-8"))
     with TemporaryDirectory() as base, Server(host, Path(base)) as server:
         object_info = server.get("/object_info")
     for path in sorted((FOLDER / "api").glob("*.json")):
-        ui = to_ui(
-            json.loads(path.read_text(encoding="utf-8")), object_info, {model["name"]: model for model in models}
-        )
+        api = json.loads(path.read_text(encoding="utf-8"))
+        ui = to_ui(api, object_info, {model["name"]: model for model in models}, notes[path.stem])
         target = FOLDER / path.name
         target.write_text(json.dumps(ui, indent=1) + "\n", encoding="utf-8")
         draw(ui).save(target.with_suffix(".jpg"), quality=85)

@@ -14,6 +14,7 @@ PAGES = [p for p in sorted(ROOT.rglob("*.md")) if not SKIPPED & set(p.relative_t
 PAST = {ROOT / "CHANGELOG.md", ROOT / "docs" / "experiments.md"}
 CURRENT = [p for p in PAGES if p not in PAST and p.parent in (ROOT, ROOT / "docs", ROOT / "web" / "docs")]
 ROOMS = "benchmarks|cli|docs|harness|host|kernels|mini|miniworld|nodes|patches|tests|training|web|workflows"
+HOME = "https://github.com/semantic-video/semantic-video/blob/main/"  # for what only the repository holds
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 PATH = re.compile(rf"(?<![\w./(])(?:{ROOMS})/[\w./-]*[\w/]")
 COMMAND = re.compile(r"python run\.py ([a-z]+)")
@@ -32,10 +33,11 @@ def anchors(page: Path) -> set[str]:
 def broken_links(page: Path) -> list[str]:
     broken = []
     for link in LINK.findall(page.read_text(encoding="utf-8")):
-        if re.match(r"[a-z]+:", link):
+        at_home = link.startswith(HOME)
+        if re.match(r"[a-z]+:", link) and not at_home:
             continue
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
+        path, _, anchor = link.removeprefix(HOME).partition("#")
+        target = ((ROOT if at_home else page.parent) / path).resolve() if path else page
         if not target.exists() or anchor and anchor not in anchors(target):
             broken.append(link)
     return broken
@@ -57,8 +59,11 @@ def test_paths_that_are_named_exist(page):
 
 def test_what_is_broken_is_found(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("# One (two), three\n[a](page.md#one-two-three) [b](page.md#two) [c](gone.md) [d](https://x.y/z)\n")
-    assert broken_links(page) == ["page.md#two", "gone.md"]
+    page.write_text(
+        "# One (two), three\n[a](page.md#one-two-three) [b](page.md#two) [c](gone.md) [d](https://x.y/z)\n"
+        f"[e]({HOME}run.py) [f]({HOME}gone.py)\n"
+    )
+    assert broken_links(page) == ["page.md#two", "gone.md", f"{HOME}gone.py"]
     assert missing_paths("see `kernels/rope.py`, kernels/gone.py and models/docs/x.") == ["kernels/gone.py"]
 
 
@@ -67,3 +72,15 @@ def test_commands_that_are_named_exist():
     known = set(re.findall(r"^  ([a-z]+) ", usage, flags=re.MULTILINE))
     named = {(name(page), command) for page in CURRENT for command in COMMAND.findall(page.read_text(encoding="utf-8"))}
     assert {(page, command) for page, command in named if command not in known} == set()
+
+
+def test_the_readme_of_the_registry_is_true_there():
+    """The package is the tree less .comfyignore: no relative link of the README leads out of it, and before the first
+    command it says that commands need the repository."""
+    left_out = {line.strip("/") for line in (ROOT / ".comfyignore").read_text(encoding="utf-8").split()}
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "run.py" in left_out
+    assert [link for link in LINK.findall(text) if link.split("/")[0] in left_out] == []
+    before = text.split("python run.py", 1)[0]
+    assert "This needs the repository" in before
+    assert "`run.py` and what\nit runs" in before

@@ -1,6 +1,7 @@
 """Each workflow ships twice, for the editor and for the API, and both are the same graph."""
 
 import json
+import re
 
 import pytest
 
@@ -108,3 +109,23 @@ def test_a_covered_node_is_found():
     assert overlaps([node("LoadImage", "a", 0), node("VAELoader", "b", 379)]) == [("b", "a")]
     assert overlaps([node("LoadImage", "a", 0), node("VAELoader", "b", 380)]) == []
     assert overlaps([node("VAELoader", "a", 0), node("VAELoader", "b", 130)]) == []
+
+
+NOTES = json.loads((ROOT / "cli" / "notes.json").read_text(encoding="utf-8"))
+
+
+def test_every_workflow_has_a_note_and_every_note_a_workflow():
+    assert sorted(NOTES) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notes_name_what_is_there(name):
+    """**Titles** of nodes, and `inputs`; `words:` with a colon are what to type. The shipped file holds the note."""
+    api = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    text = f"{NOTES[name]['change']} {NOTES[name]['expect']}"
+    assert set(re.findall(r"\*\*(.+?)\*\*", text)) <= {node["_meta"]["title"] for node in api.values()}
+    assert set(re.findall(r"`(\w+)`", text)) <= {key for node in api.values() for key in node["inputs"]}
+    ui = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    written = {node["title"]: node["widgets_values"][0] for node in ui["nodes"] if node["type"] == "MarkdownNote"}
+    about = written[NOTES[name]["title"]]
+    assert NOTES[name]["change"] in about and NOTES[name]["expect"] in about
