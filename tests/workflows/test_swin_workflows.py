@@ -34,7 +34,7 @@ def write_clip(path, frames):
 )
 def test_long_video(server, name, steps):
     ticks = []
-    changes = {"latent": SMALL, "swin": {"window": 6}} | steps
+    changes = {"latent": SMALL, "swin": {"window": 6, "anchor_budget": 12}} | steps
     files = server.run(
         on_toys(load_workflow(name), **changes), lambda node, value, maximum: ticks.append((node, value, maximum))
     )
