@@ -26,6 +26,7 @@ from .plan_rope import grid_positions, latent_times, rope_at, seen_from
 from .plan_spec import THETA, PlanAdapterSpec
 from .rope import apply_rope, patch_centres
 from .ssg_adapter import Attend, Branch, dense
+from .ssg_adapter import initialise as initialise  # its branches are of the same kind
 
 TAU = 0.8  # RAE's; unpublished for SemanticGen
 # queries that look at once, so that the branch takes less memory than the FFN, for which the host has made room
@@ -127,19 +128,6 @@ def branch_parts(
 def noisy_plan(plan: Tensor, levels: Tensor, eps: Tensor, tau: float = TAU) -> Tensor:
     """plan + tau * u * eps, in training alone: plan, eps [batch, ...], levels u [batch], 0..1 each."""
     return plan + tau * levels.view(-1, *[1] * (plan.ndim - 1)) * eps
-
-
-@torch.no_grad()
-def initialise(adapter: PlanAdapter, seed: int = 0) -> None:
-    """Matrices 1 / sqrt(fan in), V' up-projections 0, norms and gates 1, biases 0."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in adapter.named_parameters():
-        if name.endswith("value_up.weight") or name.endswith("bias"):
-            parameter.zero_()
-        elif parameter.ndim > 1:
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * parameter.shape[1] ** -0.5)
-        else:
-            parameter.fill_(1.0)
 
 
 def parameter_count(spec: PlanAdapterSpec) -> int:

@@ -180,8 +180,8 @@ class SSGAdapter(nn.Module):
 
 
 @torch.no_grad()
-def initialise(adapter: SSGAdapter, seed: int = 0) -> None:
-    """Matrices 1 / sqrt(fan in), V' up-projections 0, norms and gates 1, biases 0."""
+def initialise(adapter: nn.Module, seed: int = 0) -> None:
+    """Of an adapter of such branches: matrices 1 / sqrt(fan in), V' up-projections 0, norms and gates 1, biases 0."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in adapter.named_parameters():
         if name.endswith("value_up.weight") or name.endswith("bias"):

@@ -71,6 +71,18 @@ def strength_start_end(strength: str, maximum: float = 1.0) -> list:
     ]
 
 
+def weight_dtype() -> io.Combo.Input:
+    """The widget of loaders that says how weights are kept; its values are the keys of DTYPES."""
+    return io.Combo.Input(
+        "weight_dtype",
+        options=list(DTYPES),
+        default="default",
+        advanced=True,
+        tooltip="How the weights are kept. default is as in the file; fp8 takes less memory and loses a little "
+        "precision.",
+    )
+
+
 def rgb(name: str, image: torch.Tensor) -> torch.Tensor:
     """[n, height, width, 3] of an IMAGE: alpha is dropped, grey repeated. Raises ValueError for what is no picture."""
     if image.ndim != 4 or 0 in image.shape or image.shape[-1] not in (1, 3, 4):

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..host.schedule import Interval
 from ..patches.plan_adapter import Passes, PlanGuide, apply
 from ..patches.plan_weights import load_plan_adapter
-from .common import DTYPES, MODEL_PATCHES, PLANS, Plan, PlanAdapter, model_file, strength_start_end
+from .common import DTYPES, MODEL_PATCHES, PLANS, Plan, PlanAdapter, model_file, strength_start_end, weight_dtype
 
 
 class PlanAdapterLoaderNode(io.ComfyNode):
@@ -25,14 +25,7 @@ class PlanAdapterLoaderNode(io.ComfyNode):
                     options=folder_paths.get_filename_list(MODEL_PATCHES),
                     tooltip="A plan adapter in models/model_patches.",
                 ),
-                io.Combo.Input(
-                    "weight_dtype",
-                    options=list(DTYPES),
-                    default="default",
-                    advanced=True,
-                    tooltip="How the weights are kept. default is as in the file; fp8 takes less memory and loses a "
-                    "little precision.",
-                ),
+                weight_dtype(),
             ],
             outputs=[PlanAdapter.Output(display_name="adapter", tooltip="For Plan Adapter Apply.")],
         )

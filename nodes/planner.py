@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..patches.plan_weights import load_planner
 from ..patches.planner import PlanRequest, sample
 from ..patches.semantic_plan import preview
-from .common import DTYPES, MODEL_PATCHES, PLANS, Plan, Planner, model_file
+from .common import DTYPES, MODEL_PATCHES, PLANS, Plan, Planner, model_file, weight_dtype
 
 
 class PlannerLoadNode(io.ComfyNode):
@@ -25,14 +25,7 @@ class PlannerLoadNode(io.ComfyNode):
                     options=folder_paths.get_filename_list(MODEL_PATCHES),
                     tooltip="A planner in models/model_patches.",
                 ),
-                io.Combo.Input(
-                    "weight_dtype",
-                    options=list(DTYPES),
-                    default="default",
-                    advanced=True,
-                    tooltip="How the weights are kept. default is as in the file; fp8 takes less memory and loses a "
-                    "little precision.",
-                ),
+                weight_dtype(),
             ],
             outputs=[Planner.Output(display_name="planner", tooltip="For Semantic Planner.")],
         )

@@ -7,7 +7,7 @@ from ..host.schedule import Interval
 from ..patches.ssg_adapter import apply
 from ..patches.ssg_adapter_file import load_adapter
 from ..patches.ssg_guide import Guide, Passes
-from .common import DTYPES, Adapter, clip_features, model_file, strength_start_end
+from .common import DTYPES, Adapter, clip_features, model_file, strength_start_end, weight_dtype
 from .common import MODEL_PATCHES as FOLDER
 from .common import SPATIAL_PROMPT as CATEGORY
 
@@ -28,14 +28,7 @@ class SSGAdapterLoaderNode(io.ComfyNode):
                     options=folder_paths.get_filename_list(FOLDER),
                     tooltip="A file in models/model_patches, made for the model you use it with.",
                 ),
-                io.Combo.Input(
-                    "weight_dtype",
-                    options=list(DTYPES),
-                    default="default",
-                    advanced=True,
-                    tooltip="How the weights are kept. default is as in the file; fp8 takes less memory and loses a "
-                    "little precision.",
-                ),
+                weight_dtype(),
             ],
             outputs=[Adapter.Output(display_name="adapter", tooltip="For SSG Adapter Apply.")],
         )
