@@ -30,6 +30,7 @@ COMMANDS = {  # name -> module of cli/, what it does
     "bench": ("bench", "measure cost against the unpatched host"),
     "world": ("world", "draw MiniWorld, the synthetic world behind the measurements"),
     "report": ("report", "compare two workflow variants on MiniWorld captions, with confidence intervals"),
+    "serve": ("serve", "start a server with this pack and the mini models, until Ctrl-C"),
     "train": ("train", "train the mini models of MiniWorld"),
     "mutate": ("mutate", "break the code in many small ways and count which of them the tests notice"),
     "fuzz": ("fuzz", "load thousands of damaged files with every loader of this pack"),

@@ -16,12 +16,13 @@ from ..mini import family as mini
 from ..miniworld.caption import caption
 from ..miniworld.contact_sheet import grid, world_sheet
 from ..miniworld.oracle import judge
+from .client import WorkflowError
 from .demo_options import parser
 from .demo_page import Page, card, section
 from .demo_shots import Shot, mini_shots, pair_shots, spatial_shots, toy_shots, write_inputs
 from .hosts import HOW_TO_GET, CommandError, find_hosts, name_of
 from .media import read_video
-from .server import ROOT, Server, WorkflowError
+from .server import ROOT, Server
 from .world import DEMO
 
 INTERRUPTED = 130

@@ -5,10 +5,10 @@ import torch
 from safetensors import safe_open
 
 from semantic_video.cli import demo
+from semantic_video.cli.client import ServerError, WorkflowError
 from semantic_video.cli.demo_page import Page, card, section
 from semantic_video.cli.demo_shots import Shot
 from semantic_video.cli.media import write_video
-from semantic_video.cli.server import ServerError, WorkflowError
 from semantic_video.harness import stand_ins
 from semantic_video.kernels.swin_renderer import window_spans
 from semantic_video.mini.family import WEIGHTS

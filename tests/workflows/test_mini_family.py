@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from semantic_video.cli.client import WorkflowError
 from semantic_video.cli.demo_shots import pair_shots, pairs, write_pair_files
 from semantic_video.cli.media import read_video, write_video
-from semantic_video.cli.server import WorkflowError
 from semantic_video.cli.variants import fill
 from semantic_video.kernels.keywords import extract
 from semantic_video.mini import family as mini

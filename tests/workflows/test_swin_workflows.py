@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from semantic_video.cli.server import WorkflowError
+from semantic_video.cli.client import WorkflowError
 from semantic_video.harness.stand_in_models import load_workflow, on_toys
 
 SMALL = {"width": 64, "height": 32, "length": 57}  # 15 latent frames
