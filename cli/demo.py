@@ -78,28 +78,31 @@ def film(host: Path, page: Page) -> int:
 
 
 def fill(server: Server, page: Page) -> int:
-    from .demo_film import attempt, film_drift, film_maps, film_row
+    from .demo_film import attempt, film_row
+    from .demo_measures import Maps, film_drift, film_maps
     from .demo_rows import ROWS
-    from .demo_workflows import run_all, workflows_row
+    from .demo_workflows import FAILED, run_all, workflows_row
 
     done = {}
     for row in ROWS:
         if row.ready():
             done[row.key] = attempt(page, row.title, VIDEOS, lambda row=row: film_row(server, page, row, VIDEOS))
-    done["maps"] = attempt(page, "Attention Maps", VIDEOS, lambda: film_maps(server, page, VIDEOS) or {})
+    if Maps().ready():
+        done["maps"] = attempt(page, Maps.title, VIDEOS, lambda: film_maps(server, page, VIDEOS) or {})
     if films := done.get("long"):
         done["drift"] = attempt(page, "Drift Report", VIDEOS, lambda: film_drift(server, page, films, VIDEOS) or {})
     print("The other workflows that ship", flush=True)
     said = run_all(server)
     page.add(workflows_row(said), WORKFLOWS)
-    return int(None in done.values() or any(text.startswith("failed") for text in said.values()))
+    return int(None in done.values() or any(text.startswith(FAILED) for text in said.values()))
 
 
 def choose_anew(host: Path) -> int:
     """Walks through the measured sets and notes which examples the page shows."""
     from .demo_choose import choose, write
+    from .demo_measures import Maps
     from .demo_rows import ROWS
 
     with TemporaryDirectory() as folder, start(host, Path(folder)) as server:
-        write({row.key: choose(row, server) for row in ROWS if row.ready()})
+        write({row.key: choose(row, server) for row in (*ROWS, Maps()) if row.ready()})
     return 0

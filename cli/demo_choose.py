@@ -1,5 +1,6 @@
-"""Which of a measured set the demo shows: the first that comes right only with the technique, and the first that does
-not with it. `python run.py demo --choose` writes them to demo_examples.json."""
+"""Which of a measured set the demo shows: the first that comes right only with the technique (or at all, where a row
+has one take), and the first that does not come right with it. `python run.py demo --choose` writes them to
+demo_examples.json."""
 
 import json
 from pathlib import Path
@@ -30,13 +31,13 @@ def choose(row: Row, server: Server) -> Example:
         takes = row.takes(number, item, server.base / "input")
 
         def right(take) -> bool:
-            saved = next(path for path in server.run(take.api) if path.suffix == ".webp")
+            saved = min(path for path in server.run(take.api) if path.suffix == ".webp")
             return row.judge(read_video(saved), number, item).good  # noqa: B023  (called at once)
 
         good = right(takes[row.main])
         if not good and failed is None:
             failed = number
-        if good and shown is None and not right(takes[0]):
+        if good and shown is None and (len(takes) == 1 or not right(takes[0])):
             shown = number
         print(f"{row.key} {number}: {'right' if good else 'wrong'}, shown {shown}, failed {failed}", flush=True)
         if None not in (shown, failed):

@@ -14,6 +14,11 @@ class Average(NamedTuple):
     count: int
 
 
+def per_hundred(average: Average) -> int:
+    """0.685 -> 69"""
+    return int(100 * average.value + 0.5)
+
+
 def in_table(name: str, score: str, variant: int) -> Average:
     """Of a report with --table or --stories; variant 0 is its A."""
     cell = _line(_read(name)["scores"], name, score)["cells"][variant]

@@ -4,6 +4,7 @@ which stays until this one is whole. A clip is a strip of its frames; the clips 
 import base64
 import html
 import io
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +12,11 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from .demo_figures import Average
+from .demo_figures import Average, per_hundred
 
 MEDIA = (".mp4", ".webm", ".webp", ".png", ".html")
 TEMPLATE = Path(__file__).with_suffix(".html")
+NOTES = json.loads(Path(__file__).with_name("notes.json").read_text(encoding="utf-8"))  # of the shipped workflows
 RIGHT, WRONG = "&#10003;", "&#10007;"
 
 
@@ -94,7 +96,7 @@ def verdict(good: bool, text: str) -> str:
 
 def bar(average: Average, unit: str) -> str:
     """How often it is right over the whole set."""
-    share = round(100 * average.value)
+    share = per_hundred(average)
     return f"<span class='bar'><i style='width:{share}%'></i></span>over all {average.count} {unit}: {share} of 100"
 
 
@@ -126,3 +128,8 @@ def clips(figures: Sequence[str]) -> str:
 
 def note(text: str, kind: str = "quiet") -> str:
     return f"<p class='{kind}'>{html.escape(text)}</p>"
+
+
+def where(nodes: str, workflow: str) -> str:
+    """Where a user finds it, in a sentence."""
+    return f"In ComfyUI: {nodes}. Template: {NOTES[workflow]['title']}."

@@ -16,8 +16,8 @@ from ..mini import clip_mask, family
 from ..miniworld.caption import caption, object_captions
 from ..miniworld.render import render
 from ..miniworld.scene import Scene, sample_scene, sample_scenes
-from .demo_figures import of_masks
-from .demo_page import clip, clips, note, section, verdict
+from .demo_figures import of_masks, per_hundred
+from .demo_page import clip, clips, note, section, verdict, where
 
 FOUND, MISSED = 0.5, 0.1  # overlap of a mask with the thing, of 1
 SETTINGS = "the same, filter 1"  # the row of the benchmark that these settings are
@@ -97,7 +97,7 @@ def masks_row() -> str:
     point, area = (of_masks(SETTINGS, score) for score in ("pointing", "IoU"))
     measured = (
         f"Over {point.count} things in 200 pictures the brightest spot lies on the thing in "
-        f"{round(100 * point.value)} of 100, and spot and thing share {round(100 * area.value)} % of their area."
+        f"{per_hundred(point)} of 100, and spot and thing share {per_hundred(area)} % of their area."
     )
     how = (
         f"How this was chosen: picture {shown.number + 1} of the 200, the first of two things that are both found. "
@@ -109,10 +109,8 @@ def masks_row() -> str:
         "Write what you mean; the nodes find it in a picture or in each frame of a video, and can paint what they "
         "found into the picture for a model to see."
     )
-    return section(
-        "Find what a text names", what, clips(figures), note(measured), fails, note(how, "how"),
-        note("In ComfyUI: CLIP Spatial Mask, Visual Prompt.", "how"),
-    )  # fmt: skip
+    how = f"{how} {where('CLIP Spatial Mask, Visual Prompt', 'clip_spatial_mask')}"
+    return section("Find what a text names", what, clips(figures), note(measured), fails, note(how, "how"))
 
 
 def found_figure(one: Found, place: int) -> str:

@@ -16,7 +16,7 @@ from ..miniworld.render import render
 from ..miniworld.scene import TURN, Scene, sample_scenes
 from ..miniworld.story import Story, render_stories, sample_stories, story_captions
 from ..miniworld.story_scores import story_scores
-from .demo_figures import in_comparison, in_table
+from .demo_figures import in_comparison, in_table, per_hundred
 from .demo_row import Given, Row, Take, Verdict
 from .media import write_video
 from .report_stories import timeline_text
@@ -90,7 +90,7 @@ class Heed(Row):
     title = "A video that follows its prompt"
     what = (
         "A model that starts from a picture likes to keep the picture and forget the prompt. Here what the text says "
-        "counts more and its keywords are louder. Nothing is trained and no step takes longer."
+        "counts more and its keywords are louder. Nothing is trained, and a step takes hardly longer."
     )
     measured = "the thing does what the prompt says"
     limit = (
@@ -128,8 +128,8 @@ class Follow(Row):
     what = "Your picture is to do what another video shows. Your own prompt does not say what that is."
     measured = "the thing does what the video shows"
     limit = (
-        "Most of it comes through words: where nobody says what happens in the video either, far less arrives (the "
-        "last clip). Shapes melt in this small model once they move, with the technique or without."
+        "Most of it comes through words: where nobody says what happens in the video either, it follows far less often "
+        "(the last bar). Shapes melt in this small model once they move, with the technique or without."
     )
 
     def items(self) -> list[tuple[Scene, Scene]]:
@@ -225,8 +225,11 @@ class Tell(Row):
         "Each line of the prompt has its time. Lines alone change little, because all frames talk to one another; with "
         "frames that look only at their own part of the story, its parts come one after the other."
     )
-    measured = "of the four parts come in their time, as told"
-    limit = "The borders are not mended: the thing often jumps there, and a part can begin with a speckled frame."
+    measured = "a part of a story comes in its time, as told"
+    limit = (
+        "The borders are not mended: the thing goes on where it was at only {join} of 100, and a part can begin with a "
+        "speckled frame."
+    ).format(join=per_hundred(in_table("stories-4x", "join", 4)))
 
     def items(self) -> list[Story]:
         return sample_stories(10, 11, "heldout", 4)

@@ -2,15 +2,12 @@
 allows, else on random weights."""
 
 import html
-import json
-from pathlib import Path
 
 from ..harness.stand_in_models import load_workflow, on_minis
-from .demo_page import section
+from .demo_page import NOTES, section
 from .server import Server, WorkflowError
 from .stress_cases import case
 
-NOTES = json.loads(Path(__file__).with_name("notes.json").read_text(encoding="utf-8"))
 PROMPT = "a small red circle moves left on a white background"
 FEW = {"sampler": {"steps": 4}}
 SHOWN = {  # by the rows of the page: workflow -> id of the row
@@ -26,15 +23,15 @@ MINIS = {  # short runs of those that no row shows
     "draft_long_video_wan": {
         "positive": {"text": PROMPT},
         "draft": {"steps": 4},
-        "plan": {"length": 45},
+        "plan": {"length": 29},
         "start": {"steps": 6},
         "swin": {"anchor_budget": 12},
     },
     "focal_i2v_wan21": FEW | {"text": {"value": PROMPT}, "focal": {"keywords": "red, left"}},
     "plan_long_video_wan": FEW
-    | {"positive": {"text": PROMPT}, "plan": {"seconds": 2.81, "steps": 4}, "latent": {"length": 45}},
+    | {"positive": {"text": PROMPT}, "plan": {"seconds": 1.81, "steps": 4}, "latent": {"length": 29}},
     "semantic_plan": {},
-    "swin_video_to_video": FEW | {"positive": {"text": PROMPT}},
+    "swin_video_to_video": FEW | {"positive": {"text": PROMPT}, "load": {"file": "reference-0.mp4"}},
 }
 RANDOM = (
     "draft_long_video_hunyuan",
@@ -45,12 +42,12 @@ RANDOM = (
     "story_timeline_hunyuan",
     "swin_long_video_hunyuan",
 )
-ELSEWHERE = {
-    "ssg_train_adapter_wan": "trains; not run here, the tests do",
-    "vap_save_expert": "takes a file out of a file; not run here, the tests do",
-}
-ON_MINIS = "ran here on the small models"
-ON_TOYS = "ran through the real server, on random weights: no picture worth showing"
+ELSEWHERE = ("ssg_train_adapter_wan", "vap_save_expert")
+ON_PAGE = "On this page, run by the small models"
+ON_MINIS = "Ran through the real server by the small models, a short run each"
+ON_TOYS = "Ran through the real server, on random weights: no picture worth showing"
+NOT_HERE = "Not run here: training, and taking a file out of a larger one (the tests do both)"
+FAILED = "Failed"
 
 
 def graphs() -> dict[str, tuple[dict, str]]:
@@ -60,24 +57,29 @@ def graphs() -> dict[str, tuple[dict, str]]:
 
 
 def run_all(server: Server) -> dict[str, str]:
-    """{workflow: what to say of it}; "failed: ..." where it failed."""
-    said = {name: f"shown above: {ON_MINIS}" for name in SHOWN} | ELSEWHERE
+    """{workflow: what to say of it}; "Failed: ..." where it failed."""
+    said = dict.fromkeys(SHOWN, ON_PAGE) | dict.fromkeys(ELSEWHERE, NOT_HERE)
     for name, (graph, ran) in graphs().items():
         try:
             server.run(graph)
             said[name] = ran
         except WorkflowError as error:
             print(f"{name}: {error}", flush=True)
-            said[name] = f"failed: {error}"
+            said[name] = f"{FAILED}: {error}"
     return said
 
 
 def workflows_row(said: dict[str, str]) -> str:
-    """The list of all, in the order of their titles."""
-    lines = []
-    for name, about in sorted(NOTES.items(), key=lambda entry: entry[1]["title"]):
-        title = html.escape(about["title"])
-        title = f"<a href='#{SHOWN[name]}'>{title}</a>" if name in SHOWN else title
-        lines.append(f"<li>{title} <span class='quiet'>({name}): {html.escape(said[name])}</span></li>")
+    """All of them by what is said of them, then by their titles."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(NOTES, key=lambda name: NOTES[name]["title"]):
+        title = html.escape(NOTES[name]["title"])
+        groups.setdefault(said[name], []).append(f"<a href='#{SHOWN[name]}'>{title}</a>" if name in SHOWN else title)
+    order = (ON_PAGE, ON_MINIS, ON_TOYS, NOT_HERE)
+    listed = {about: "".join(f"<li>{title}</li>" for title in titles) for about, titles in groups.items()}
+    parts = [
+        f"<p><b>{html.escape(about)}</b></p><ul class='list'>{listed[about]}</ul>"
+        for about in sorted(listed, key=lambda about: order.index(about) if about in order else -1)
+    ]
     what = "Find them in ComfyUI under Templates, semantic-video. They are made for your own checkpoints."
-    return section(f"The {len(lines)} workflows that come with it", what, f"<ul class='list'>{''.join(lines)}</ul>")
+    return section(f"The {len(NOTES)} workflows that come with it", what, *parts)

@@ -146,7 +146,7 @@ def test_the_page_without_a_host_is_whole_and_asks_nothing_of_the_network(tmp_pa
     for text in ("set of nodes for ComfyUI", "Find what a text names", "One it misses", "The small world"):
         assert text in written
     assert written.count("class='clip") >= 12 and "<script" not in written
-    addresses = re.findall(r"(?:src|href)=['\"]?([^'\" >]+)|url\(([^)]{5})|(@import)", written)
+    addresses = re.findall(r"src=['\"]?([^'\" >]+)|url\(([^)]{5})|(@import|<link|<iframe)", written)
     assert addresses and all("".join(found).startswith("data:") for found in addresses)
 
 

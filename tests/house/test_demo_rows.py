@@ -10,6 +10,7 @@ from PIL import Image
 from semantic_video.cli import demo_choose, demo_film, demo_workflows
 from semantic_video.cli.demo_choose import Example, choose, examples
 from semantic_video.cli.demo_figures import RESULTS, in_comparison, in_table, of_masks
+from semantic_video.cli.demo_measures import Maps
 from semantic_video.cli.demo_page import Page
 from semantic_video.cli.demo_row import Given, Row, Take, Verdict
 from semantic_video.cli.demo_rows import ROWS, Follow, Heed, Layout, Long, Tell
@@ -62,8 +63,9 @@ def test_a_score_that_is_not_there_is_named():
 
 def test_examples_are_of_the_sets():
     found = examples()
-    assert set(found) == {row.key for row in ROWS}
-    for row in ROWS:
+    rows = (*ROWS, Maps())
+    assert set(found) == {row.key for row in rows}
+    for row in rows:
         shown, failed = found[row.key]
         assert shown != failed and 0 <= shown < len(row.items())
         assert failed is None or 0 <= failed < len(row.items())
@@ -142,7 +144,7 @@ def test_a_row_shows_both_and_one_that_fails(tmp_path, monkeypatch):
     assert shown.count("class='verdict good'") == shown.count("class='verdict bad'") == 1
     assert "asked 0" in fails and "verdict good" not in fails and fails.count("verdict bad") == 1
     assert "over all 40 prompts: 92 of 100" in shown and "over all" not in fails
-    assert "number 2 of the 2 prompts measured" in written and "Number 1 is the first that does not" in written
+    assert "number 2 of the 2 prompts measured" in written and "Number 1 is the first that it does not" in written
 
 
 def test_one_row_that_fails_does_not_take_the_others_with_it(tmp_path, capsys):
@@ -165,4 +167,4 @@ def test_the_list_has_every_workflow_once():
 def test_a_workflow_that_fails_is_said_to(tmp_path, monkeypatch):
     monkeypatch.setattr(demo_workflows, "graphs", lambda: {"a": ({"frames": 1}, "ran"), "b": ({}, "ran")})
     said = demo_workflows.run_all(Server(tmp_path))
-    assert said["a"] == "ran" and said["b"] == "failed: KSampler (3): out of memory"
+    assert said["a"] == "ran" and said["b"] == "Failed: KSampler (3): out of memory"
