@@ -76,6 +76,7 @@ class Toy(Row):
     says."""
 
     key, title, what, nodes, measured, limit = "toy", "A toy", "what", "Nodes", "it works", "A limit."
+    template = "drift_report"
 
     def __init__(self, *items):
         self.pairs = list(items)
@@ -121,6 +122,14 @@ class Server:
 )
 def test_the_first_that_fits_is_shown(tmp_path, items, found):
     assert choose(Toy(*items), Server(tmp_path)) == found
+
+
+def test_where_there_is_nothing_without_it_the_first_that_comes_right_is_shown(tmp_path):
+    class Alone(Toy):
+        def takes(self, number, item, inputs):
+            return super().takes(number, item, inputs)[1:]
+
+    assert choose(Alone((0, 0), (1, 1)), Server(tmp_path)) == Example(1, 0)
 
 
 def test_nothing_to_show_is_an_error_and_places_are_kept(tmp_path, monkeypatch):
