@@ -24,7 +24,7 @@ COMMANDS = {  # name -> module of cli/, what it does
     "test": ("testing", "run the test suite on every ComfyUI found"),
     "demo": (
         "demo",
-        "start ComfyUI with this pack, run its workflows on tiny models, write videos and a page into demo/",
+        "make a page, demo/index.html: what each technique does, by small models through a real ComfyUI",
     ),
     "doctor": ("doctor", "show what this machine and its ComfyUI offer, and which of its hooks work"),
     "bench": ("bench", "measure cost against the unpatched host"),
