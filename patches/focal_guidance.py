@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..host.call import Call, by_crop
-from ..host.editing import edit_attention
+from ..host.editing import edit_attention, left_alone
 from ..host.families import family_of
 from ..host.forward import Run
 from ..host.schedule import ALWAYS, Interval
@@ -114,7 +114,7 @@ def apply(model, clip, config: FocalGuidance):
     family, module = family_of(model), model.model.diffusion_model
     plan = plan_blocks(config, family.blocks(module))
     if not config.active:
-        return model
+        return left_alone(model)
     if config.anchor and getattr(module, "img_emb", None) is None:
         raise ValueError(
             f"anchor {config.anchor}: this {family.NAME} has no image branch to take features from (T2V models, Wan "

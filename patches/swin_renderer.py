@@ -187,6 +187,12 @@ class Windows:
         scale = self.time_scale(count)
         return Pieces(of, lambda x, listed: frames_at_scale(forward, x, listed, scale))
 
+    def chosen(self, frames: int, timeline: bool) -> str:
+        """What it does to so many frames, in words, with the values that 0 stands for."""
+        cut = f"along the timeline, of at most {self.longest(frames)}" if timeline else f"of {self.window(frames)}"
+        beside = f"{counted(len(self.anchors(frames)), 'anchor')}, time_scale {self.time_scale(frames):.3g}"
+        return f"{counted(frames, 'latent frame')} in windows {cut}, {beside}"
+
     def check(self, run: Run) -> None:
         """Raises ValueError, before the first step, for what cannot work in `run`; says what will not work well."""
         frames, width = run.frames, self.window(run.frames)
@@ -198,6 +204,7 @@ class Windows:
                     f"one window of {width}; nothing to cut."
                 )
             return
+        run.say_once(f"{NAME}: {self.chosen(frames, timeline)}.")
         visible = width + len(self.anchors(frames))
         if self.config.anchors != "none" and visible > self.budget:
             raise ValueError(

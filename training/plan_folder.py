@@ -2,7 +2,6 @@
 texts and, for an adapter, latents; encoded once, kept on disk, and drawn as batches."""
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -13,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..host.feedback import say
 from ..host.frozen_model import model_conds
 from ..host.vision import VisionTower
 from ..host.weights import save_weights, weights_digest
@@ -82,7 +82,7 @@ class PlanFolder:
             on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
             save_weights(on_cpu, self.path_of(video), {"clip": video.path.name if video else ""})
             progress.update(1)
-        logging.info("[semantic-video] %d videos, %d of them encoded now, in %s", len(self), len(missing), self.cache)
+        say(f"{len(self)} videos, {len(missing)} of them encoded now, in {self.cache}")
 
     def encoded(self, video: CaptionedVideo) -> dict[str, Tensor]:
         shape = self.shape

@@ -12,7 +12,7 @@ from random import Random
 import comfy.model_management
 import comfy.utils
 import torch
-from torch import Tensor
+from torch import Tensor, autocast
 
 from ..host.frozen_model import in_training
 from ..kernels.flow_matching import noised, shifted, stratified, velocity_error, weighted_losses
@@ -50,7 +50,7 @@ def losses(
     s = s[torch.randperm(len(s), generator=generator).to(s.device)]
     left_out = torch.tensor([rng.random() < dropout for _ in range(len(z0))], device=z0.device)
     text = torch.where(left_out[:, None, None], batch.silent.to(z0), batch.text.to(z0))
-    with torch.autocast(z0.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+    with autocast(z0.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
         velocity = planner(noised(z0, noise, s), s, text, batch.sees)
     error = velocity_error(*(x.movedim(-1, 1) for x in (velocity, z0, noise)))
     return weighted_losses(error, s)

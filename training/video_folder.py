@@ -1,7 +1,6 @@
 """A folder of videos as training data for an SSG Adapter: encoded once, kept on disk, and drawn as batches."""
 
 import hashlib
-import logging
 from pathlib import Path
 from random import Random
 
@@ -11,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..host.feedback import say
 from ..host.frozen_model import model_conds, vision_output
 from ..host.start_image import given_mask
 from ..host.weights import save_weights
@@ -64,7 +64,7 @@ class VideoFolder:
             save_weights(on_cpu, self.path_of(video), {"clip": video.path.name if video else ""})
             progress.update(1)
         parallel.wait()
-        logging.info("[semantic-video] %d videos, %d of them encoded now, in %s", len(self), len(missing), self.cache)
+        say(f"{len(self)} videos, {len(missing)} of them encoded now, in {self.cache}")
 
     def features_of(self, video: CaptionedVideo) -> Tensor:
         """[tokens, width]"""
