@@ -68,8 +68,8 @@ def film_maps(server: Server, page: Page, place: int) -> None:
     labels = [take.label, *(f'Where "{word}" is listened to' for word in row.words(items[number]))]
     shown = [clip(read_video(path), label) for path, label in zip(files, labels)]
     how = (
-        f"How this was chosen: number {number + 1} of the {len(items)} prompts of one thing in the row on prompts, the "
-        f"first in which it keeps its shape and does what was asked. {where(row.nodes, row.template)}"
+        f"How this was chosen: number {number + 1} of the {len(items)} prompts of one thing in the row on prompts. "
+        f"{where(row.nodes, row.template)}"
     )
     parts = [asked(row.asked(number, items[number])), clips(shown), note(row.limit), note(how, "how")]
     page.add(f"<div id='{row.key}'>{section(row.title, row.what, *parts)}</div>", place)
