@@ -14,6 +14,7 @@ OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py
     "text_contrast": ["adherence"],
     "blocks": ["swin_renderer", "swin_renderer_refusals", "layer_probe"],
     "focal_cache": ["focal_guidance", "focal_guidance_stacking"],
+    "focal_columns": ["focal_cache"],
     "focal_guidance": ["focal_cache"],
     "plan_weights": ["planner", "plan_adapter"],
     "per_frame": ["ssg_adapter_places", "ssg_adapter_refusals"],
