@@ -4,7 +4,7 @@ from collections import defaultdict
 
 NODE, COLUMN, ROW_GAP, LINE = 380, 420, 60, 26  # px
 PREVIEW = 250  # that a picture or video takes below the widgets of a node of our width
-TALL, STAGE_GAP = 1500, 80  # a column higher than this goes on in the next
+TALL, STAGE_GAP = 1100, 80  # a column higher than this goes on in the next
 TITLE, MARGIN, HEAD = 30, 20, 50  # the bar above a node's body; around the nodes of a group; its own title
 STAGES = ("Models", "Prompt, pictures, size", "Semantic Video", "Sampling", "Result")
 COLOURS = ("#3f5159", "#3f789e", "#3f8a5a", "#8a6d3f", "#6d4f8a")
@@ -42,7 +42,7 @@ def stages(api: dict) -> dict[str, int]:
 
 
 def depths(api: dict, among: set[str]) -> dict[str, int]:
-    """Column of each of these nodes: one right of its rightmost source among them."""
+    """How many of these nodes stand, one after the other, before each of them."""
 
     def depth(name: str) -> int:
         return max((1 + depth(source) for source in sources(api[name]) if source in among), default=0)
@@ -51,7 +51,8 @@ def depths(api: dict, among: set[str]) -> dict[str, int]:
 
 
 def place(api: dict, nodes: dict[str, dict], previews: set[str]) -> list[dict]:
-    """Sets "pos" and "order" of the editor's nodes, named as in `api`, and returns their groups. previews: the nodes
+    """Sets "pos" and "order" of the editor's nodes, named as in `api`, and returns their groups: one below the other in
+    the order they run in, in as many columns as it takes. previews: the nodes
     that show a picture below their widgets."""
     members = defaultdict(list)
     for name, stage in stages(api).items():
@@ -62,16 +63,14 @@ def place(api: dict, nodes: dict[str, dict], previews: set[str]) -> list[dict]:
         depth = depths(api, set(names))
         bottom = height = 0
         first = left
-        for column in range(max(depth.values()) + 1):
-            height = 0
-            for name in (name for name in names if depth[name] == column):
-                tall = nodes[name]["size"][1] + (PREVIEW if name in previews else 0)
-                if height and height + tall > TALL:
-                    left, height = left + COLUMN, 0
-                nodes[name] |= {"pos": [left, height], "order": len(groups)}
-                height += tall + ROW_GAP
-                bottom = max(bottom, height - ROW_GAP)
-            left += COLUMN
+        for name in sorted(names, key=lambda name: depth[name]):
+            tall = nodes[name]["size"][1] + (PREVIEW if name in previews else 0)
+            if height and height + tall > TALL:
+                left, height = left + COLUMN, 0
+            nodes[name] |= {"pos": [left, height], "order": len(groups)}
+            height += tall + ROW_GAP
+            bottom = max(bottom, height - ROW_GAP)
+        left += COLUMN
         right = left - COLUMN + NODE
         top = -TITLE - MARGIN - HEAD
         box = [first - MARGIN, top, right - first + 2 * MARGIN, bottom - top + MARGIN]
