@@ -22,6 +22,7 @@ class Blueprint:
     widgets: tuple[tuple[str, str, str], ...]
     outputs: tuple[tuple[str, int, str], ...]
     aliases: tuple[str, ...] = ()
+    values: tuple[tuple[str, str, object], ...] = ()  # (node, input, value) in place of the workflow's
 
 
 BLUEPRINTS = (
@@ -59,6 +60,7 @@ BLUEPRINTS = (
         ),
         (("focal_high", 0, "model"),),
         ("prompt adherence", "prompt following", "CFG 1", "Lightning"),
+        (("focal_high", "keywords", ""),),
     ),
 )
 
@@ -73,7 +75,9 @@ def blueprint(made: Blueprint, api: dict, object_info: dict) -> dict:
                 outside.setdefault(tuple(value), []).append((name, key))
             else:
                 kept[key] = value
-        part[name] = api[name] | {"inputs": kept}
+        kept |= {key: value for node, key, value in made.values if node == name}
+        title = object_info[api[name]["class_type"]]["display_name"]
+        part[name] = {"class_type": api[name]["class_type"], "inputs": kept, "_meta": {"title": title}}
     shown = {(node, key) for node, key, _ in made.widgets}
     outside = {where: [one for one in ends if one not in shown] for where, ends in outside.items()}
     ui = to_ui(part, object_info, {})
@@ -112,7 +116,7 @@ def blueprint(made: Blueprint, api: dict, object_info: dict) -> dict:
     kind = identity(made, "subgraph", made.name)
     right = max(node["pos"][0] + node["size"][0] for node in nodes.values())
     outer = {
-        "id": 1,
+        "id": len(nodes) + 1,
         "type": kind,
         "title": made.name,
         "pos": [0, 0],

@@ -9,7 +9,7 @@ from .layout import LINE, ROW_GAP, place
 DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
 SEED_CONTROL = ("seed", "noise_seed")  # the editor puts a "control after generate" widget behind these
 NOTE = "MarkdownNote"
-NOTE_WIDTH, NOTE_LINE, NOTE_LETTERS = 460, 24, 52  # px, px, letters of a line
+NOTE_WIDTH, NOTE_LINE, NOTE_LETTERS = 460, 20, 62  # px, px, letters of a line
 
 
 def declared(info: dict) -> dict[str, list]:
