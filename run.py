@@ -35,7 +35,8 @@ COMMANDS = {  # name -> module of cli/, what it does
     "mutate": ("mutate", "break the code in many small ways and count which of them the tests notice"),
     "fuzz": ("fuzz", "load thousands of damaged files with every loader of this pack"),
     "stress": ("stress", "load one server with queued prompts, interrupts and malformed posts, and judge every end"),
-    "workflows": ("workflows", "rebuild the UI files and pictures of workflows/ from their API files"),
+    "pictures": ("pictures", "draw the moving pictures of the README and of the templates, with the mini models"),
+    "workflows": ("workflows", "rebuild templates and blueprints from the API files of workflows/"),
 }
 PASS_ON = ("test", "bench")  # hand what they do not know to pytest and to the benchmark
 

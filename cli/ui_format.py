@@ -1,14 +1,15 @@
 """ComfyUI's two workflow formats: the API's (inputs by name) and the graph editor's (nodes, places, widget values in
 order)."""
 
+import re
 from collections import defaultdict
+
+from .layout import LINE, ROW_GAP, place
 
 DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
 SEED_CONTROL = ("seed", "noise_seed")  # the editor puts a "control after generate" widget behind these
 NOTE = "MarkdownNote"
-NOTE_HEIGHT = 240
-COLUMN, ROW_GAP, LINE = 420, 60, 26
-PREVIEW = 250  # px that a picture or video takes below the widgets of a node of our width
+NOTE_WIDTH, NOTE_LINE, NOTE_LETTERS = 460, 20, 62  # px, px, letters of a line
 
 
 def declared(info: dict) -> dict[str, list]:
@@ -60,17 +61,6 @@ def previews(info: dict) -> bool:
     return info["output_node"] or any(uploads & set(spec[1]) for spec in declared(info).values() if len(spec) > 1)
 
 
-def depths(api: dict) -> dict[str, int]:
-    """Column of each node: one right of its rightmost source."""
-
-    def depth(node_id: str) -> int:
-        return max(
-            (1 + depth(value[0]) for value in api[node_id]["inputs"].values() if isinstance(value, list)), default=0
-        )
-
-    return {node_id: depth(node_id) for node_id in api}
-
-
 def to_ui(api: dict, object_info: dict, models: dict[str, dict], about: dict | None = None) -> dict:
     """API format -> editor format 0.4, with a note on the files it needs.
 
@@ -79,7 +69,6 @@ def to_ui(api: dict, object_info: dict, models: dict[str, dict], about: dict | N
     about: {"title", "change", "expect"}, a second note that says what to change first and what to expect.
     """
     numbers = {node_id: i for i, node_id in enumerate(api, start=1)}
-    columns, heights = depths(api), defaultdict(int)
     nodes, links = [], []
     outgoing = defaultdict(list)
     for node_id, node in api.items():
@@ -110,16 +99,15 @@ def to_ui(api: dict, object_info: dict, models: dict[str, dict], about: dict | N
                 values.append("fixed")
         texts = sum(len(spec) > 1 and bool(spec[1].get("multiline")) for spec in widgets.values())
         size = [380, max(2, len(inputs) + len(values) + 1) * LINE + (110 * texts or 30)]
-        column = columns[node_id]
         nodes.append(
             {
                 "id": numbers[node_id],
                 "type": node["class_type"],
                 "title": node["_meta"]["title"],
-                "pos": [column * COLUMN, heights[column]],
+                "pos": [0, 0],
                 "size": size,
                 "flags": {},
-                "order": column,
+                "order": 0,
                 "mode": 0,
                 "inputs": inputs,
                 "outputs": [
@@ -132,29 +120,32 @@ def to_ui(api: dict, object_info: dict, models: dict[str, dict], about: dict | N
                     if node["class_type"].startswith("SemVid")
                     else {"cnr_id": "comfy-core"}
                 )
-                | ({"models": found} if (found := [m for m in files_of(node, models) if "note" not in m]) else {}),
+                | ({"models": found} if (found := downloads(node, models)) else {}),
                 "widgets_values": values,
             }
         )
-        heights[column] += size[1] + ROW_GAP + (PREVIEW if previews(info) else 0)
     for node_id, node in zip(api, nodes):
         for i, output in enumerate(node["outputs"]):
             output["links"] = outgoing[node_id, i]
+    shown = {node_id for node_id, node in api.items() if previews(object_info[node["class_type"]])}
+    groups = place(api, dict(zip(api, nodes)), shown)
     needed = [
         f"- `models/{m['directory']}/` [{m['name']}]({m['url']})" + (f": {m['note']}" if "note" in m else "")
         for node in api.values()
         for m in files_of(node, models)
     ]
-    nodes.append(note(len(nodes) + 1, [-COLUMN, 0], "Files this needs", "\n".join(needed) or "none"))
-    if about:
-        text = f"**Change first:** {about['change']}\n\n**Expect:** {about['expect']}"
-        nodes.append(note(len(nodes) + 1, [-COLUMN, NOTE_HEIGHT + ROW_GAP], about["title"], text))
+    top = 0
+    for title, text in ([(about["title"], about["text"])] if about else []) + [
+        ("Files this needs", "\n".join(needed) or "none")
+    ]:
+        nodes.append(note(len(nodes) + 1, top, title, text))
+        top += nodes[-1]["size"][1] + ROW_GAP
     return {
         "last_node_id": len(nodes),
         "last_link_id": len(links),
         "nodes": nodes,
         "links": links,
-        "groups": [],
+        "groups": groups,
         "config": {},
         "extra": {},
         "version": 0.4,
@@ -165,13 +156,21 @@ def files_of(node: dict, models: dict[str, dict]) -> list[dict]:
     return [models[value] for value in node["inputs"].values() if isinstance(value, str) and value in models]
 
 
-def note(number: int, place: list, title: str, text: str) -> dict:
+def downloads(node: dict, models: dict[str, dict]) -> list[dict]:
+    """What the editor offers to download: less what a person must make, and our own notes."""
+    return [{key: m[key] for key in ("name", "directory", "url")} for m in files_of(node, models) if "note" not in m]
+
+
+def note(number: int, top: int, title: str, text: str) -> dict:
+    """Left of all else, high enough for its text."""
+    links = re.sub(r"\]\([^)]*\)", "]", text)
+    lines = sum(1 + len(line) // NOTE_LETTERS for line in links.split("\n"))
     return {
         "id": number,
         "type": NOTE,
         "title": title,
-        "pos": place,
-        "size": [380, NOTE_HEIGHT],
+        "pos": [-NOTE_WIDTH - 60, top],
+        "size": [NOTE_WIDTH, 80 + NOTE_LINE * lines],
         "flags": {},
         "order": 0,
         "mode": 0,

@@ -121,6 +121,7 @@ NEED_A_HOST = (
     ["bench"],
     ["bench", "swin"],
     ["workflows"],
+    ["pictures"],
     ["report", T2V],
     ["train", "mini-vae"],
     ["fuzz"],

@@ -25,7 +25,7 @@ ROOMS = SHIPPED | {
     "benchmarks": {"cli", "harness", "mini", "miniworld", "training", "patches", "host", "kernels"},
     "tests": {"benchmarks", "cli", "harness", "mini", "miniworld", "nodes", "training", "patches", "host", "kernels"},
 }
-NOT_CODE = {"docs", "web", "workflows"}  # rooms that hold no Python
+NOT_CODE = {"docs", "web", "workflows", "example_workflows", "subgraphs", "locales"}  # rooms that hold no Python
 COMFY = {
     "comfy",
     "comfy_api",

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -36,7 +37,7 @@ def broken_links(page: Path) -> list[str]:
         at_home = link.startswith(HOME)
         if re.match(r"[a-z]+:", link) and not at_home:
             continue
-        path, _, anchor = link.removeprefix(HOME).partition("#")
+        path, _, anchor = unquote(link.removeprefix(HOME)).partition("#")
         target = ((ROOT if at_home else page.parent) / path).resolve() if path else page
         if not target.exists() or anchor and anchor not in anchors(target):
             broken.append(link)

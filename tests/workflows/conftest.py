@@ -29,6 +29,8 @@ def pytest_report_header():
 def server(tmp_path_factory):
     base = tmp_path_factory.mktemp("comfyui")
     server = Server(HOST, base, packs=(ROOT, TOY_NODES), modules=(mini.NODES,), arguments=mini.mount(base))
+    for folder in ("example_workflows", "subgraphs", "locales"):  # as if the pack lay in custom_nodes
+        (base / "custom_nodes" / f"mounted-{ROOT.name}" / folder).symlink_to(ROOT / folder)
     start_host(HOST)
     write_toys(base / "models")
     with server:

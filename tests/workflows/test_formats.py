@@ -1,31 +1,49 @@
-"""Each workflow ships twice, for the editor and for the API, and both are the same graph."""
+"""Each workflow ships twice, as a template for the editor and for the API, and both are the same graph."""
 
 import json
 import re
 
 import pytest
 
+from semantic_video.cli.layout import PREVIEW, TITLE
 from semantic_video.cli.server import ROOT
 from semantic_video.cli.ui_format import known_inputs, to_api, to_ui
+from semantic_video.cli.workflows import FOLDER, PICTURES, read
 
 NAMES = sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json"))
+TEMPLATES, NOTES = read("templates"), read("notes")
+SHOWN = 33  # letters of a name that the Templates browser shows on a card
 
 
-def test_every_workflow_has_its_twin_and_picture():
-    folder = ROOT / "workflows"
-    assert NAMES
-    assert (
-        sorted(path.stem for path in folder.glob("*.json"))
-        == sorted(path.stem for path in folder.glob("*.jpg"))
-        == NAMES
-    )
+def template(name: str) -> dict:
+    return json.loads((FOLDER / f"{TEMPLATES[name]['name']}.json").read_text(encoding="utf-8"))
+
+
+def test_every_workflow_has_its_template_and_picture():
+    titles = sorted(one["name"] for one in TEMPLATES.values())
+    assert NAMES == sorted(TEMPLATES) == sorted(NOTES)
+    assert titles == sorted(path.stem for path in FOLDER.glob("*.json")) == sorted(p.stem for p in FOLDER.glob("*.jpg"))
+    assert len(set(titles)) == len(NAMES)
+    for one in TEMPLATES.values():
+        assert len(one["name"]) <= SHOWN and not re.search(r'[<>:"/\\|?*#%]', one["name"])
+        picture = (FOLDER / f"{one['name']}.jpg").read_bytes()
+        assert picture == (PICTURES / f"{one['picture']}.webp").read_bytes()
+        assert picture[:4] == b"RIFF" and picture[8:12] == b"WEBP"
+    assert sum(path.stat().st_size for path in [*FOLDER.glob("*.jpg"), *PICTURES.iterdir()]) < 2e6
+
+
+def test_templates_lie_in_one_folder_that_all_hosts_ask_for():
+    """A second one of the names that hosts accept would list its files as well."""
+    assert FOLDER.name == "example_workflows"
+    others = (ROOT / other for other in ("example", "examples", "workflow", "workflows"))
+    assert [path for folder in others for path in folder.glob("*.json")] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_twins_are_one_graph(server, name):
     info = server.get("/object_info")
     api = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
-    ui = to_api(json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8")), info)
+    ui = to_api(template(name), info)
     names = dict(zip(ui, api))  # the editor numbers what the API file names
     for number, node in ui.items():
         node["inputs"] = {
@@ -77,7 +95,6 @@ def test_files_are_named_with_where_to_get_them(name):
     } <= known
 
 
-TITLE, PICTURE = 30, 250  # px: the bar above a node's body; a picture or video below its widgets
 WITH_PICTURE = {"LoadImage", "LoadVideo", "PreviewImage", "PreviewAny", "SaveImage", "SaveVideo", "SemVidDrift"}
 
 
@@ -86,7 +103,7 @@ def overlaps(nodes: list[dict]) -> list[tuple[str, str]]:
     boxes = []
     for node in nodes:
         (left, top), (width, height) = node["pos"], node["size"]
-        picture = PICTURE if node["type"] in WITH_PICTURE else 0
+        picture = PREVIEW if node["type"] in WITH_PICTURE else 0
         boxes.append((node["title"], left, left + width, top - TITLE, top + height + picture))
     return [
         (one[0], other[0])
@@ -98,8 +115,25 @@ def overlaps(nodes: list[dict]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_node_covers_another_when_pictures_are_loaded(name):
-    ui = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
-    assert overlaps(ui["nodes"]) == []
+    assert overlaps(template(name)["nodes"]) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_node_stands_in_one_group_and_takes_from_the_left(name):
+    ui = template(name)
+    boxes = [group["bounding"] for group in ui["groups"]]
+    assert [group["title"][:2] for group in ui["groups"]] == [f"{i}." for i in range(1, len(boxes) + 1)]
+    assert all(left[0] + left[2] < right[0] for left, right in zip(boxes, boxes[1:]))
+    stage = {}
+    for node in (node for node in ui["nodes"] if node["type"] != "MarkdownNote"):
+        (x, y), (width, height) = node["pos"], node["size"]
+        height += PREVIEW if node["type"] in WITH_PICTURE else 0
+        [stage[node["id"]]] = [
+            number
+            for number, (left, top, wide, high) in enumerate(boxes)
+            if left < x and x + width < left + wide and top < y - TITLE and y + height < top + high
+        ]
+    assert all(stage[source] <= stage[target] for _, source, _, target, _, _ in ui["links"])
 
 
 def test_a_covered_node_is_found():
@@ -111,13 +145,6 @@ def test_a_covered_node_is_found():
     assert overlaps([node("VAELoader", "a", 0), node("VAELoader", "b", 130)]) == []
 
 
-NOTES = json.loads((ROOT / "cli" / "notes.json").read_text(encoding="utf-8"))
-
-
-def test_every_workflow_has_a_note_and_every_note_a_workflow():
-    assert sorted(NOTES) == NAMES
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_notes_name_what_is_there(name):
     """**Titles** of nodes, and `inputs`; `words:` with a colon are what to type. The shipped file holds the note."""
@@ -125,7 +152,9 @@ def test_notes_name_what_is_there(name):
     text = f"{NOTES[name]['change']} {NOTES[name]['expect']}"
     assert set(re.findall(r"\*\*(.+?)\*\*", text)) <= {node["_meta"]["title"] for node in api.values()}
     assert set(re.findall(r"`(\w+)`", text)) <= {key for node in api.values() for key in node["inputs"]}
-    ui = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
-    written = {node["title"]: node["widgets_values"][0] for node in ui["nodes"] if node["type"] == "MarkdownNote"}
+    nodes = template(name)["nodes"]
+    written = {node["title"]: node["widgets_values"][0] for node in nodes if node["type"] == "MarkdownNote"}
     about = written[NOTES[name]["title"]]
+    assert about.startswith(TEMPLATES[name]["does"])
     assert NOTES[name]["change"] in about and NOTES[name]["expect"] in about
+    assert {word for word in re.findall(r"'([^']{10,33})'", text)} <= {one["name"] for one in TEMPLATES.values()}
