@@ -21,15 +21,15 @@ Ahead = Callable[[Tensor, Tensor, float], Tensor]  # noisy frames, what they are
 
 class OwnWindows(core.IndexListContextHandler):
     """plan: what to do in a run; interval: of the schedule in which it is done. ahead: what becomes of the frames with
-    which a window begins and whose answer is dropped (weight 0), by what the windows before have answered in this step;
-    None: they stay as they are."""
+    which a window begins and whose answer is dropped (weight 0), by what the windows before have answered in this step,
+    for each conditioning its own; None: they stay as they are."""
 
     def __init__(self, plan: Plan, interval: Interval, ahead: Ahead | None = None):
         fuse = core.ContextFuseMethod(NAME, self._weights)
         super().__init__(core.ContextSchedule(NAME, None), fuse, dim=2, causal_window_fix=False)
         self.plan, self.interval, self.ahead = plan, interval, ahead
         self._shares: dict[tuple[int, ...], Sequence[float]] = {}
-        self._answer: Tensor | None = None  # of the windows of this step so far
+        self._answers: list[Tensor] = []  # of each conditioning, of the windows of this step so far
 
     def frames_at_once(self, total: int, options: dict) -> int:
         """Latent frames of the longest window in a video of `total`."""
@@ -49,27 +49,35 @@ class OwnWindows(core.IndexListContextHandler):
     def evaluate_context_windows(
         self, calc_cond_batch, model, x_in, conds, timestep, windows, model_options, window_state, *args, **kwargs
     ):
-        def answered(windows, state):
+        def answered(windows, conds, x):
+            state = replace(window_state, latents=[x, *window_state.latents[1:]])
             parts = (calc_cond_batch, model, x_in, conds, timestep, windows, model_options, state)
             return super(OwnWindows, self).evaluate_context_windows(*parts, *args, **kwargs)
 
+        x = window_state.latents[0]
         if self.ahead is None:
-            return answered(windows, window_state)
+            return answered(windows, conds, x)
         results = []
-        for number, window in windows:
-            x = window_state.latents[0]
+        for one in windows:
+            number, window = one
             if number == 0:
-                self._answer = torch.zeros_like(x)
+                self._answers = [torch.zeros_like(x) for _ in conds]
             weights = self._shares[tuple(window.index_list)]
             led = [frame for frame, weight in zip(window.index_list, weights) if weight == 0]
-            if led:
-                x = x.clone()
-                x[:, :, led] = self.ahead(x[:, :, led], self._answer[:, :, led], float(timestep.max())).to(x)
-            found = answered([(number, window)], replace(window_state, latents=[x, *window_state.latents[1:]]))
-            [thought, *_] = [out[0] for out, cond in zip(found[0].sub_conds_out, conds) if cond is not None]
+            found = None
+            for asked in [[i] for i, cond in enumerate(conds) if cond is not None] if led else [range(len(conds))]:
+                mine = x.clone()
+                for which in asked if led else ():
+                    known = self._answers[which][:, :, led]
+                    mine[:, :, led] = self.ahead(x[:, :, led], known, float(timestep.max())).to(x)
+                [part] = answered([one], [cond if i in asked else None for i, cond in enumerate(conds)], mine)
+                found = found or part
+                for which in asked:
+                    found.sub_conds_out[which] = part.sub_conds_out[which]
             share = torch.tensor(weights, device=x.device, dtype=x.dtype).view(1, 1, -1, 1, 1)
-            self._answer[:, :, window.index_list] += share * thought.to(x)
-            results += found
+            for answer, out in zip(self._answers, found.sub_conds_out):
+                answer[:, :, window.index_list] += share * out[0].to(x)
+            results.append(found)
         return results
 
     def _weights(self, length: int, idxs: list[int], **kwargs) -> list[float]:

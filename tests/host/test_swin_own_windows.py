@@ -41,8 +41,7 @@ def reference(model, parts, active=lambda sigma: True, lead_noise=1.0):
             shown, sigma = x[:, :, list(frames)].clone(), float(args["timestep"].max())
             for i, (frame, weight) in enumerate(zip(frames, weights)):
                 if weight == 0 and lead_noise < 1:
-                    positive = args["cond_or_uncond"].index(0)
-                    thought = out[positive : positive + 1, :, frame]
+                    thought = out[:, :, frame]  # of each prompt its own
                     noise = (x[:, :, frame] - (1 - sigma) * thought) / sigma
                     shown[:, :, i] = (1 - lead_noise * sigma) * thought + lead_noise * sigma * noise
             part = run(shown, args["timestep"], **given | cut | {"transformer_options": options})
