@@ -17,6 +17,7 @@ MODELS = {
     "wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors": "wan-t2v",
     "hunyuan_video_v2_replace_image_to_video_720p_bf16.safetensors": "hunyuan-t2v",
 }
+TRAINERS = ("SemVidSSGAdapterTrain", "SemVidPlanAdapterTrain", "SemVidPlannerTrain")
 READERS = ("SemVidFocalGuidance", "SemVidAttentionMaps", "SemVidPromptTimeline")  # nodes that use a CLIP
 
 TRAINED = {"t2v": "mini_t2v.safetensors", "i2v": "mini_i2v.safetensors"}  # by what a Wan checkpoint's name holds
@@ -54,7 +55,8 @@ def on_toys(api: dict, **changes) -> dict:
     """The workflow with toy models in place of its checkpoints, and inputs changed as in on_toys(api, latent={"length":
     81})."""
     api = copy.deepcopy(api)
-    training = [node["inputs"] for node in api.values() if node["class_type"] == "SemVidSSGAdapterTrain"]
+    training = [node["inputs"] for node in api.values() if node["class_type"] in TRAINERS]
+    towers = {inputs["encoder"][0] for inputs in training if "encoder" in inputs}
     encoders = {value[0] for inputs in training for value in inputs.values() if isinstance(value, list)}
     readers = [node["inputs"] for node in api.values() if node["class_type"] in READERS]
     tokenizers = {inputs["clip"][0] for inputs in readers if "clip" in inputs}
@@ -67,6 +69,9 @@ def on_toys(api: dict, **changes) -> dict:
                 inputs["lora_name"] = "toy_lora.safetensors"
             case "VAELoader":
                 inputs["vae_name"] = "toy_vae.safetensors"
+            case "CLIPVisionLoader" if node_id in towers:
+                node["class_type"] = "SemVidCLIPLoader"
+                node["inputs"] = {"clip_name": "mini_clip.safetensors", "activation": "auto"}
             case "CLIPLoader" | "CLIPVisionLoader" if node_id in encoders:
                 node["class_type"], node["inputs"] = f"Toy{node['class_type']}", {}
             case "CLIPLoader" | "DualCLIPLoader" if node_id in tokenizers:

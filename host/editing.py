@@ -48,7 +48,8 @@ class Editor:
     the prompt's tokens where the model refines them, see `refining`.
     inputs: instead of `edit`, with no sites. tokens: how many tokens at most go through a block's feed-forward at once
     in a call of the model, so that what a step holds does not grow with the video; pieces: instead of `edit`, where no
-    other editor acts and the model's blocks can. None from either: as ever.
+    other editor acts but those of `by_frames`, and the model's blocks can. None from either: as ever. by_frames: `edit`
+    of cross-attention takes calls of some frames, as `Call.frames` names them.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Editor:
     tokens: Callable[[Forward], int | None] | None = None
     pieces: Callable[[Forward], Pieces | None] | None = None
     refine: Refine | None = None
+    by_frames: bool = False
     node: Node = field(default_factory=this_node)  # which applies it
 
 
@@ -76,6 +78,7 @@ def edit_attention(
     tokens: Callable[[Forward], int | None] | None = None,
     pieces: Callable[[Forward], Pieces | None] | None = None,
     refine: Refine | None = None,
+    by_frames: bool = False,
     active: bool = True,
 ):
     """A clone of MODEL whose attention at `sites` goes through `edit` during `interval`; `model` itself if not
@@ -84,7 +87,7 @@ def edit_attention(
     Raises ValueError for a model of no known family.
     """
     family_of(model)
-    editor = Editor(name, edit, tuple(sites), interval, splits, check, None, tokens, pieces, refine)
+    editor = Editor(name, edit, tuple(sites), interval, splits, check, None, tokens, pieces, refine, by_frames)
     return _install(model, editor) if active else left_alone(model)
 
 
@@ -197,11 +200,14 @@ def _around_call(executor, *args, **kwargs):
         (e for e in acting.values() if e.sites), key=lambda editor: INNERMOST.index(editor.splits)
     ):  # innermost first
         inner[OVERRIDE] = _override(forward, editors, options.get(OVERRIDE))
-        alone = editors[0].pieces if len(editors) == 1 and can_be_in_pieces(forward, options) else None
+        others = editors[1:]
+        can = all(editor.by_frames for editor in others) and can_be_in_pieces(forward, options)
+        alone = editors[0].pieces if can else None
         if not forward.family.HOST_NUMBERS_BLOCKS:
             inner["patches_replace"] = numbered_blocks(options, forward.family.blocks(forward.module))
         elif alone and (pieces := alone(forward)):
-            inner["patches_replace"] = in_pieces(forward, options, pieces)
+            cross = partial(_override, forward, others, options.get(OVERRIDE))
+            inner["patches_replace"] = in_pieces(forward, options, pieces, cross)
             whole = [block for block in range(forward.family.blocks(forward.module)) if len(pieces.of(block)) < 2]
             forward.note(editors[0].name, whole, changed=False)
             forward.note(editors[0].name, set(range(forward.family.blocks(forward.module))) - set(whole))
@@ -213,7 +219,10 @@ def _around_call(executor, *args, **kwargs):
     return result
 
 
-def _override(forward: Forward, editors: list[Editor], previous: Callable | None) -> Callable:
+def _override(
+    forward: Forward, editors: list[Editor], previous: Callable | None, frames: tuple[int, ...] | None = None
+) -> Callable:
+    """frames: that the queries are of, in cross-attentions of a piece of a block; None: all tokens."""
     sites = {kind for editor in editors for kind in editor.sites}
 
     def override(func, q, k, v, heads, *args, **kwargs):
@@ -224,7 +233,8 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
         token_axis = 2 if by_head else 1
         last = forward.previous
         dim = q.shape[-1] if by_head else q.shape[-1] // heads
-        site = forward.site(kwargs.get("transformer_options", {}), q.shape[token_axis], k.shape[token_axis], dim)
+        queries = q.shape[token_axis] if frames is None else forward.layout.tokens
+        site = forward.site(kwargs.get("transformer_options", {}), queries, k.shape[token_axis], dim)
         if site is None or site.kind not in sites:
             return attention(q, k, v, heads, **kwargs)
 
@@ -245,10 +255,10 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
         for editor in editors:
             if site.kind in editor.sites:
                 proceed = partial(_edited, editor, proceed=proceed)
-        before, after = outside_video(forward.layout, site, q.shape[1])
+        before, after = outside_video(forward.layout, site, q.shape[1]) if frames is None else (0, 0)
         whole = len(q) == len(forward.rows) and site != last
         batch = tuple(range(len(q))) if whole else None
-        out = proceed(Call(q, k, v, mask, site, forward, before, after, batch, before))
+        out = proceed(Call(q, k, v, mask, site, forward, before, after, batch, before, frames))
         return out.unflatten(2, (heads, -1)).transpose(1, 2) if by_head_out else out
 
     return override

@@ -20,6 +20,7 @@ from torch import nn
 from .families import Family, known_family, wan
 from .feedback import Feedback
 from .layout import Crop, Layout, Site, video_of
+from .own_windows import OwnWindows
 from .schedule import ALWAYS, EPSILON, Interval
 from .text_features import text_features
 from .timeline import SPANS
@@ -82,7 +83,10 @@ class Run:
         heard = [entry for entries in heard for entry in entries]
         total = frames = family.clip_frames(shape, heard) if family else shape[2]
         windows = guider.model_options.get("context_handler")
-        if windows is not None and getattr(windows, "dim", None) == 2:
+        options = guider.model_options.get("transformer_options", {})
+        if isinstance(windows, OwnWindows):
+            frames = windows.frames_at_once(frames, options)
+        elif windows is not None and getattr(windows, "dim", None) == 2:
             frames = min(frames, windows.context_length + int(getattr(windows, "causal_window_fix", False)))
         conds = {
             name
@@ -105,7 +109,7 @@ class Run:
             texts=texts,
             family=family,
             frame_rate=next((float(entry["frame_rate"]) for entry in heard if "frame_rate" in entry), None),
-            options=guider.model_options.get("transformer_options", {}),
+            options=options,
             timelines=timelines,
         )
 

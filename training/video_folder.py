@@ -1,6 +1,7 @@
 """A folder of videos as training data for an SSG Adapter: encoded once, kept on disk, and drawn as batches."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -20,6 +21,16 @@ from .video_encoding import TEXT, Encoders, Inputs, Shape, encode_text, encode_v
 from .video_files import CaptionedVideo, captioned_videos
 
 LONGEST_STEM = 100  # bytes of a video's name in those of its encoded file
+
+
+def split(
+    videos: Sequence[CaptionedVideo], share: float, seed: int
+) -> tuple[list[CaptionedVideo], list[CaptionedVideo]]:
+    """Videos to learn from, and a share of them, at least one of several, to validate on."""
+    videos = list(videos)
+    Random(f"{seed}/validation").shuffle(videos)
+    count = min(max(round(share * len(videos)), 1), len(videos) - 1) if share > 0 else 0
+    return videos[count:], videos[:count]
 
 
 class VideoFolder:
@@ -71,11 +82,7 @@ class VideoFolder:
         return load_file(self.path_of(video))["features"]
 
     def split(self, share: float, seed: int) -> tuple[list[CaptionedVideo], list[CaptionedVideo]]:
-        """Videos to learn from, and a share of them, at least one of several, to validate on."""
-        videos = list(self.videos)
-        Random(f"{seed}/validation").shuffle(videos)
-        count = min(max(round(share * len(videos)), 1), len(videos) - 1) if share > 0 else 0
-        return videos[count:], videos[:count]
+        return split(self.videos, share, seed)
 
     def draw(self, videos: list[CaptionedVideo], count: int) -> Draw:
         """Batches of `count` of `videos`, each once before any comes twice."""
