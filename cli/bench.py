@@ -5,6 +5,7 @@ from importlib import import_module
 
 BENCHMARKS = (
     "swin",
+    "swin_memory",
     "video_prompt",
     "ssg_adapter",
     "prompt_timeline",

@@ -1,75 +1,45 @@
 """run.py demo: puts the demo's page together, of pictures that need no ComfyUI and of what a server makes. What it
 takes: demo_options.py."""
 
-import shutil
 import webbrowser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from torch import Tensor
-from tqdm import tqdm
-
 from ..harness import stand_ins
 from ..harness.stand_in_models import TOY_NODES, write_toys
-from ..kernels.wording import counted
 from ..mini import family as mini
-from ..miniworld.caption import caption
-from ..miniworld.contact_sheet import grid, world_sheet
-from ..miniworld.oracle import judge
 from .demo_options import parser
-from .demo_page import Page, card, section
-from .demo_shots import Shot, mini_shots, pair_shots, spatial_shots, toy_shots, write_inputs
-from .hosts import HOW_TO_GET, CommandError, find_hosts, name_of
-from .media import read_video
-from .server import ROOT, Server, WorkflowError
+from .demo_page import Page
+from .demo_shots import write_inputs
+from .hosts import HOW_TO_GET, CommandError, find_hosts, name_of, require_host
+from .server import ROOT, Server
 from .world import DEMO
 
 INTERRUPTED = 130
-MINI_NOTE = (
-    "Made by models of a few million parameters, trained on MiniWorld and shipped with the pack, through ComfyUI's own "
-    "loaders and samplers. Under each clip what the oracle saw in it, from the pixels alone: 1 is as the caption says. "
-    "The text-to-video model does not understand where a caption says that things go (relation); an SSG Adapter, "
-    "below, shows it."
-)
-PAIR_NOTE = (
-    "Video-As-Prompt with a mini expert: the reference; what the model makes of the target's first frame and a caption "
-    "that does not say what to do; and what it makes following the reference. The oracle judges motion or attribute by "
-    "what the reference does."
-)
-SPATIAL_NOTE = (
-    "A mini SSG Adapter: CLIP Spatial Mask finds the objects in a picture, Visual Prompt darkens the rest, and the "
-    "text-to-video model looks at it. The prompt says where they go, which this video model does not understand; the "
-    "picture shows it. Same seed, without and with."
-)
-TOY_NOTE = (
-    "The workflows that ship for your checkpoints, here with tiny random weights, so the pictures are noise. What they "
-    "show: the graphs that people post run through a real server, at full length, with the nodes in them."
-)
-WORLD_NOTE = (
-    "The synthetic world in which the pack's claims are measured: every caption is true of its clip. Below what the "
-    "pack does in it without any ComfyUI."
-)
-NO_HOST = f"No ComfyUI was found, so its part of the demo, the videos, did not run. {HOW_TO_GET}"
-LOUD, VIDEOS, PICTURES, WORKFLOWS = range(4)  # places on the page
+NO_HOST = f"No ComfyUI was found, so the rows that need one, the videos, were not made. {HOW_TO_GET}"
+DECLINED = "Without ComfyUI, as asked: the rows that need one, the videos, were not made."
+INTRO, LOUD, MASKS, VIDEOS, WORLD, WORKFLOWS = range(6)  # places on the page
 
 
 def main(arguments: list[str]) -> int:
     chosen = parser().parse_args(arguments)
+    if chosen.choose:
+        return choose_anew(require_host(ROOT))
     host = next(iter(find_hosts(ROOT)), None) if not chosen.no_host else None
     page = Page(DEMO)
     code = 0
     try:
-        draw(page)
+        draw(page, f"{name_of(host)} and" if host else "")
         if host:
             code = film(host, page)
         else:
-            page.say("Without ComfyUI, as asked: no videos." if chosen.no_host else NO_HOST)
+            page.say(DECLINED if chosen.no_host else NO_HOST, LOUD)
     except KeyboardInterrupt:
         print(f"\n{page.publish_unfinished()}", flush=True)
         return INTERRUPTED
     except CommandError as error:
         print(f"\n{error}", flush=True)
-        page.say(str(error))
+        page.say(str(error), LOUD)
         code = 1
     if not host and not chosen.no_host:
         print(f"\n{NO_HOST}")
@@ -80,76 +50,59 @@ def main(arguments: list[str]) -> int:
     return code
 
 
-def draw(page: Page) -> None:
+def draw(page: Page, maker: str) -> None:
     """What needs no ComfyUI."""
-    print("Drawing MiniWorld, CLIP's masks and the window plans", flush=True)
+    print("Finding what texts name in pictures, and drawing the small world", flush=True)
     stand_ins.install()  # before open_clip imports torchvision
-    from .demo_pictures import write_pictures
+    from .demo_pictures import intro, sections
 
-    world_sheet().save(page.files / "world.png")
-    page.add(section("MiniWorld", WORLD_NOTE, [], "world.png"), PICTURES)
-    for one in write_pictures(page.files):
-        page.add(one, PICTURES)
+    page.add(intro(maker), INTRO)
+    for one, place in zip(sections(), (MASKS, WORLD)):
+        page.add(one, place)
+
+
+def start(host: Path, base: Path) -> Server:
+    """A server, not yet up, with everything in `base` that the graphs load."""
+    stand_ins.start_host(host)
+    server = Server(host, base, packs=(ROOT, TOY_NODES), modules=(mini.NODES,), arguments=mini.mount(base))
+    write_toys(base / "models")
+    write_inputs(base / "input")
+    print(f"Starting {name_of(host)} from {host}", flush=True)
+    return server
 
 
 def film(host: Path, page: Page) -> int:
-    """Runs all shots on one server. Returns 1 where a workflow failed, which the page then says."""
-    stand_ins.start_host(host)
-    with TemporaryDirectory() as folder:
-        base = Path(folder)
-        server = Server(host, base, packs=(ROOT, TOY_NODES), modules=(mini.NODES,), arguments=mini.mount(base))
-        write_toys(base / "models")
-        write_inputs(base / "input")
-        groups = [
-            ("Videos", MINI_NOTE, mini_shots(), VIDEOS),
-            ("Video prompts", PAIR_NOTE, pair_shots(), VIDEOS),
-            ("Spatial prompts", SPATIAL_NOTE, spatial_shots(base / "input"), VIDEOS),
-            ("Workflows", TOY_NOTE, toy_shots(), WORKFLOWS),
-        ]
-        print(f"Starting {name_of(host)} from {host}", flush=True)
-        with server:
-            return max(film_section(server, page, *group) for group in groups if group[2])
+    """Makes all rows that need a server, on one. Returns 1 where a workflow failed, which the page then says."""
+    with TemporaryDirectory() as folder, start(host, Path(folder)) as server:
+        return fill(server, page)
 
 
-def film_section(server: Server, page: Page, heading: str, note: str, shots: list[Shot], place: int) -> int:
-    """Adds the section of these shots to the page. Returns 1 where a workflow failed."""
-    name, failed = heading.lower().replace(" ", "-"), 0
-    clips, texts, cards = [], [], []
-    for number, shot in enumerate(shots, 1):
-        try:
-            saved = run_shot(server, shot)
-        except WorkflowError as error:
-            print(f"{shot.title}: {error}", flush=True)
-            cards.append(card("", shot.title, f"failed: {error}"))
-            failed = 1
-            continue
-        target = page.files / f"{name}-{number}{saved.suffix}"
-        shutil.copy(saved, target)
-        clips.append(read_video(target))
-        said = describe(shot, clips[-1])
-        texts.append(f"{shot.title}: {said}")
-        cards.append(card(target.name, shot.title, said))
-    if clips:
-        grid(clips, texts, columns=9).save(page.files / f"{name}.png")
-    page.add(section(heading, note, cards, f"{name}.png" if clips else ""), place)
-    return failed
+def fill(server: Server, page: Page) -> int:
+    from .demo_film import attempt, film_row
+    from .demo_measures import Maps, film_drift, film_maps
+    from .demo_rows import ROWS
+    from .demo_workflows import FAILED, run_all, workflows_row
+
+    done = {}
+    for row in ROWS:
+        if row.ready():
+            done[row.key] = attempt(page, row.title, VIDEOS, lambda row=row: film_row(server, page, row, VIDEOS))
+    if Maps().ready():
+        done["maps"] = attempt(page, Maps.title, VIDEOS, lambda: film_maps(server, page, VIDEOS) or {})
+    if films := done.get("long"):
+        done["drift"] = attempt(page, "Drift Report", VIDEOS, lambda: film_drift(server, page, films, VIDEOS) or {})
+    print("The other workflows that ship", flush=True)
+    said = run_all(server)
+    page.add(workflows_row(said), WORKFLOWS)
+    return int(None in done.values() or any(text.startswith(FAILED) for text in said.values()))
 
 
-def run_shot(server: Server, shot: Shot) -> Path:
-    """The file that the server saved; progress in the console."""
-    with tqdm(desc=shot.title, unit="step") as bar:
+def choose_anew(host: Path) -> int:
+    """Walks through the measured sets and notes which examples the page shows."""
+    from .demo_choose import choose, write
+    from .demo_measures import Maps
+    from .demo_rows import ROWS
 
-        def progress(node: str, value: int, maximum: int) -> None:
-            bar.total, bar.n = maximum, value
-            bar.refresh()
-
-        return server.run(shot.api, progress)[0]
-
-
-def describe(shot: Shot, frames: Tensor) -> str:
-    """What the video should show and, where there is a truth, what the oracle saw in it."""
-    if not shot.scene:
-        return counted(len(frames), "frame")
-    truth = caption(shot.scene)
-    seen = (f"{name} {value:.2f}" for name, value in judge(frames, truth).items() if name != "adherence")
-    return f"{shot.asked or truth}\noracle: {', '.join(seen)}"
+    with TemporaryDirectory() as folder, start(host, Path(folder)) as server:
+        write({row.key: choose(row, server) for row in (*ROWS, Maps()) if row.ready()})
+    return 0

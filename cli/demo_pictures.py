@@ -1,188 +1,132 @@
-"""The part of the demo that needs no ComfyUI: where the mini CLIP finds what a text names, the pictures that Visual
-Prompt makes of it, and the windows in which Swin Renderer attends. kernels/ and mini/ alone."""
+"""The part of the demo's page that needs no ComfyUI: what the pack is, where the mini CLIP finds what a text names, and
+the world of the small models. kernels/, mini/ and miniworld/ alone."""
 
-from collections.abc import Sequence
-from pathlib import Path
+import html
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
+from open_clip import CLIP
 from torch import Tensor
 
 from ..kernels.clip_mask import heat_map
-from ..kernels.swin_renderer import window_spans
-from ..kernels.visual_prompt import crop, paint, region
-from ..mini import clip, clip_mask, family
-from ..miniworld.caption import object_captions
+from ..kernels.visual_prompt import paint
+from ..mini import clip as mini_clip
+from ..mini import clip_mask, family
+from ..miniworld.caption import caption, object_captions
 from ..miniworld.render import render
-from ..miniworld.scene import Scene, sample_scene
-from .demo_page import card, section
+from ..miniworld.scene import Scene, sample_scene, sample_scenes
+from .demo_figures import of_masks, per_hundred
+from .demo_page import clip, clips, note, section, verdict, where
 
-PAGE, INK, QUIET = (250, 250, 250), (20, 20, 20), (110, 110, 110)
-PAD, LINE = 6, 17
-STYLES = ("darken", "grey", "blur", "outline", "crop")
+FOUND, MISSED = 0.5, 0.1  # overlap of a mask with the thing, of 1
+SETTINGS = "the same, filter 1"  # the row of the benchmark that these settings are
 PAINT = {"feather": 2.0, "blur": 4.0, "width": 3}  # in pixels of 64 x 64, where a full picture has a hundred times more
-SCENES = (20, 21, 25, 27, 28)  # seeds of held-out scenes with two objects, one of them beyond the mini CLIP
-MOVING = {"left": 27, "circle": 4}  # motion -> seed
-FPS, BLOCKS = 12, 9  # of the mini text-to-video model
-MASK_NOTE = (
-    "CLIP Spatial Mask and Visual Prompt on held-out scenes, with the mini CLIP and no video model: where CLIP finds "
-    "each phrase (red), both masks together, and the picture in each style, as an image encoder would see it next. IoU "
-    "is measured on the true mask; the mini CLIP has 8 x 8 patches, so 0.5 is good, and small things it sometimes "
-    "misses."
-)
-WINDOW_NOTE = (
-    "Swin Renderer in the mini text-to-video model of nine blocks, on a clip four times as long as it was trained on. "
-    "Windows shift by half on odd blocks, so that what a frame has heard of grows from block to block while the cost "
-    "grows with the length, not with its square."
+WORLD = ("left", "circle", "grow", "blink", "change")
+WHAT = (
+    "semantic-video is a set of nodes for ComfyUI that make video models listen: to a picture, to another video, to "
+    "each word of a prompt, to a story told line by line.",
+    "They go between the loaders and samplers you already use, and with a strength of 0 they change nothing.",
 )
 
 
-def pixels(frame: Tensor, zoom: int = 1) -> Image.Image:
-    """[height, width, 3], 0..1, with hard pixel edges."""
-    picture = Image.fromarray((frame.clamp(0, 1) * 255).round().byte().numpy())
-    return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
+class Found(NamedTuple):
+    """A scene of the measured set: its number, the frame [1, height, width, 3], phrases, masks [phrases, height,
+    width] and how far each overlaps its thing."""
+
+    number: int
+    scene: Scene
+    frame: Tensor
+    phrases: list[str]
+    masks: Tensor
+    overlaps: list[float]
 
 
 def overlap(mask: Tensor, truth: Tensor) -> float:
-    """IoU of two masks at 0.5."""
+    """Area in common over area of both, of two masks at 0.5."""
     a, b = mask > 0.5, truth > 0.5
     return float((a & b).sum() / (a | b).sum().clamp(min=1))
 
 
-def painted(frame: Tensor, mask: Tensor, style: str) -> Tensor:
-    """[height, width, 3] in a style of Visual Prompt; a crop is enlarged to fit, on the page's colour."""
-    if style != "crop":
-        return paint(frame[None], mask[None], style, **PAINT)[0]
-    height, width = frame.shape[:2]
-    part = crop(frame[None], region(mask[None], 0.5, 0.1) or (0, 0, height, width)).movedim(-1, 1)
-    scale = min(height / part.shape[2], width / part.shape[3])
-    part = F.interpolate(part, size=(round(part.shape[2] * scale), round(part.shape[3] * scale)), mode="nearest")
-    sheet = torch.tensor(PAGE).div(255).expand(height, width, 3).clone()
-    top, left = (height - part.shape[2]) // 2, (width - part.shape[3]) // 2
-    sheet[top : top + part.shape[2], left : left + part.shape[3]] = part[0].movedim(0, -1)
-    return sheet
-
-
-def spatial_sheet(scenes: Sequence[Scene], zoom: int = 2) -> Image.Image:
-    """A row for each scene: the picture, a heat map for each phrase, the union of the masks, and the picture in every
-    style; underneath the phrases and how well their masks cover the objects."""
-    model = clip.load(family.WEIGHTS / "mini_clip.safetensors")
-    heads = ("picture", "first phrase", "second phrase", "both", *STYLES)
-    rows = []
-    for scene in scenes:
-        clips, phrases = render([scene], 1), object_captions(scene)
-        frame, truths = clips.frames[0, 0], clips.masks[0, :, 0]
-        masks = clip_mask.find(model, frame[None], phrases)[:, 0]
-        union = masks.amax(0)
-        heats = [heat_map(frame[None], mask[None])[0] for mask in masks]
-        both = union[..., None].expand(-1, -1, 3)
-        pictures = [frame, *heats, both, *(painted(frame, union, style) for style in STYLES)]
-        found = [f'"{text}" IoU {overlap(m, t):.2f}' for text, m, t in zip(phrases, masks, truths)]
-        rows.append(([pixels(picture, zoom) for picture in pictures], "   ".join(found)))
-    return table(heads, rows)
-
-
-def table(heads: Sequence[str], rows: Sequence[tuple[list[Image.Image], str]]) -> Image.Image:
-    """Pictures of one size in columns under `heads`, a line of text under each row."""
-    font, small = ImageFont.load_default(14), ImageFont.load_default(13)
-    width, height = rows[0][0][0].size
-    step = height + LINE + 2 * PAD
-    sheet = Image.new("RGB", (len(heads) * (width + PAD) + PAD, LINE + 2 * PAD + step * len(rows)), PAGE)
-    draw = ImageDraw.Draw(sheet)
-    for column, head in enumerate(heads):
-        draw.text((PAD + column * (width + PAD), PAD), head, INK, font=font)
-    for number, (pictures, text) in enumerate(rows):
-        top = LINE + 2 * PAD + number * step
-        for column, picture in enumerate(pictures):
-            sheet.paste(picture, (PAD + column * (width + PAD), top))
-        draw.text((PAD, top + height + 2), text, QUIET, font=small)
-    return sheet
-
-
-def write_moving_masks(path: Path, scene: Scene, zoom: int = 4) -> tuple[str, float]:
-    """An animated WebP: the clip beside the heat map of its first object, frame by frame. Returns the phrase and the
-    mean IoU over the frames in which the object is seen."""
-    model = clip.load(family.WEIGHTS / "mini_clip.safetensors")
-    clips, phrase = render([scene]), object_captions(scene)[0]
-    frames, seen = clips.frames[0], clips.visible[0, 0]
-    mask = clip_mask.find(model, frames, [phrase])[0]
-    both = torch.cat((frames, heat_map(frames, mask)), dim=2)
-    pictures = [pixels(frame, zoom) for frame in both]
-    pictures[0].save(
-        path, save_all=True, append_images=pictures[1:], duration=1000 // FPS, loop=0, lossless=True, method=0
+def intro(maker: str) -> str:
+    """The head of the page. maker: what made the clips."""
+    marks = (
+        "Everything below was made on this machine, by "
+        f"{html.escape(maker)} models of a few million parameters. They know one small world of coloured shapes, "
+        "so that a program can look at each clip and say whether it does as asked: the "
+        "<span class='good'>&#10003;</span> and <span class='bad'>&#10007;</span>. The bars are over many more. "
+        "Large models make real pictures; how much they gain is not measured here."
     )
-    covered = [overlap(m, t) for m, t, shown in zip(mask, clips.masks[0, 0], seen) if shown]
-    return phrase, sum(covered) / len(covered)
+    pause = "<p><label><input type='checkbox' id='pause'> Pause all clips</label></p>"
+    return f"<p class='lead'>{html.escape(' '.join(WHAT))}</p><p class='quiet'>{marks}</p>{pause}"
 
 
-def reached(frame: int, frames: int, window: int, blocks: int) -> list[tuple[int, int]]:
-    """For each block the span of frames that `frame` has heard of after it. Its own window tells it what those frames
-    heard in the blocks before, so the span is followed from that block back to the first."""
-    spans, found = [window_spans(frames, window, shifted) for shifted in (False, True)], []
-    for last in range(blocks):
-        start, end = frame, frame + 1
-        for block in range(last, -1, -1):
-            touched = [(a, b) for a, b in spans[block % 2] if a < end and start < b]
-            start, end = touched[0][0], touched[-1][1]
-        found.append((start, end))
-    return found
+def looked_at(model: CLIP) -> Iterator[Found]:
+    """The scenes on which the masks are measured, at their start."""
+    for number, scene in enumerate(sample_scenes(200, 11, "heldout")):
+        shown, phrases = render([scene], 1), object_captions(scene)
+        masks = clip_mask.find(model, shown.frames[0], phrases)[:, 0]
+        yield Found(number, scene, shown.frames[0], phrases, masks, list(map(overlap, masks, shown.masks[0, :, 0])))
 
 
-def write_window_plan(path: Path, frames: int, window: int, blocks: int, frame: int) -> None:
-    """Three plots: the windows of every block, what one frame hears of through the blocks, and the attention pairs
-    beside full attention's over the length."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (plan, heard, cost) = pyplot.subplots(1, 3, figsize=(15, 4.2), width_ratios=(5, 5, 3), layout="constrained")
-    colours = ("#7aa6c2", "#c2d6e3")
-    for block in range(blocks):
-        for number, (start, end) in enumerate(window_spans(frames, window, bool(block % 2))):
-            box = {"color": colours[number % 2], "edgecolor": "white", "height": 0.86}
-            plan.barh(block, end - start, left=start, **box)
-            plan.text((start + end) / 2, block, str(end - start), ha="center", va="center", fontsize=9)
-    for block, (start, end) in enumerate(reached(frame, frames, window, blocks)):
-        heard.barh(block, frames, color="#eeeeee", height=0.86)
-        heard.barh(block, end - start, left=start, color="#d9955b", height=0.86)
-        heard.text(frames + 0.3, block, f"{end - start}", va="center", fontsize=9)
-    heard.axvspan(frame, frame + 1, color="#8c4a12", alpha=0.6, linewidth=0)
-    plan.set_title(f"Windows of {window} latent frames in a video of {frames}")
-    heard.set_title(f"What frame {frame} has heard of after each block")
-    for axes in (plan, heard):
-        axes.set(xlabel="latent frame", ylabel="block", yticks=range(blocks), xlim=(0, frames + 1), ylim=(blocks, -1))
-        axes.spines[["top", "right"]].set_visible(False)
-    lengths = range(window, 8 * window + 1)
-    cost.plot(lengths, [n * n / window**2 for n in lengths], color="#8c4a12", label="full attention")
-    cost.plot(lengths, [pairs(n, window) / window**2 for n in lengths], color="#2f6f95", label="Swin Renderer")
-    cost.set_title("Attention, one window = 1")
-    cost.set(xlabel="latent frames", ylabel="pairs of frames that attend")
-    cost.legend(frameon=False)
-    cost.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=80)
-    pyplot.close(figure)
+def choose(scenes: Iterator[Found]) -> tuple[Found, Found]:
+    """The first of two things that are both found, and the first in which one is missed."""
+    shown = missed = None
+    for one in scenes:
+        if shown is None and len(one.phrases) == 2 and min(one.overlaps) >= FOUND:
+            shown = one
+        if missed is None and min(one.overlaps) < MISSED:
+            missed = one
+        if shown and missed:
+            return shown, missed
+    raise ValueError("no scene in which both things are found, or none in which one is missed")
 
 
-def pairs(frames: int, window: int) -> float:
-    """Pairs of frames that attend to each other, mean of an even and an odd block; a clip of one window stays whole."""
-    if frames <= window:
-        return frames**2
-    both = [*window_spans(frames, window, False), *window_spans(frames, window, True)]
-    return sum((end - start) ** 2 for start, end in both) / 2
-
-
-def write_pictures(folder: Path) -> list[str]:
-    """Everything above as files of `folder`; returns the page's sections about them."""
-    spatial_sheet([sample_scene(seed, "heldout", 2) for seed in SCENES]).save(folder / "clip-masks.png")
-    cards = []
-    for motion, seed in MOVING.items():
-        name = f"mask-{motion}.webp"
-        phrase, iou = write_moving_masks(folder / name, sample_scene(seed, "heldout", 2, motion=motion))
-        cards.append(card(name, phrase, f"frame by frame; IoU {iou:.2f}"))
-    write_window_plan(folder / "windows.png", frames=24, window=6, blocks=BLOCKS, frame=12)
-    return [
-        section("Where CLIP sees what a text names", MASK_NOTE, cards, "clip-masks.png"),
-        section("Window plans", WINDOW_NOTE, [], "windows.png"),
+def masks_row() -> str:
+    model = mini_clip.load(family.WEIGHTS / "mini_clip.safetensors")
+    shown, missed = choose(looked_at(model))
+    union = shown.masks.amax(0, keepdim=True)
+    moving = render([shown.scene]).frames[0]
+    over_time = heat_map(moving, clip_mask.find(model, moving, shown.phrases[:1])[0])
+    figures = [
+        clip(shown.frame, "The picture"),
+        *(found_figure(shown, place) for place in range(2)),
+        clip(over_time, f"{shown.phrases[0]}, frame by frame"),
+        clip(paint(shown.frame, union, "darken", **PAINT), "The rest darkened"),
     ]
+    point, area = (of_masks(SETTINGS, score) for score in ("pointing", "IoU"))
+    measured = (
+        f"Over {point.count} things in 200 pictures the brightest spot lies on the thing in "
+        f"{per_hundred(point)} of 100, and spot and thing share {per_hundred(area)} % of their area."
+    )
+    how = (
+        f"How this was chosen: picture {shown.number + 1} of the 200, the first of two things that are both found. "
+        f"Picture {missed.number + 1} is the first in which one is not."
+    )
+    worst = missed.overlaps.index(min(missed.overlaps))
+    fails = f"<div class='fails'><h3>One it misses</h3>{clips([found_figure(missed, worst)])}</div>"
+    what = (
+        "Write what you mean; the nodes find it in a picture or in each frame of a video, and can paint what they "
+        "found into the picture for a model to see."
+    )
+    how = f"{how} {where('CLIP Spatial Mask, Visual Prompt', 'clip_spatial_mask')}"
+    return section("Find what a text names", what, clips(figures), note(measured), fails, note(how, "how"))
+
+
+def found_figure(one: Found, place: int) -> str:
+    good = one.overlaps[place] >= FOUND
+    said = verdict(good, "found" if good else "not found")
+    return clip(heat_map(one.frame, one.masks[place][None]), f"Where is {one.phrases[place]}?", [said])
+
+
+def world_row() -> str:
+    """True clips, drawn by a program."""
+    scenes = [sample_scene(seed, "train", 1, motion=motion) for seed, motion in enumerate(WORLD)]
+    figures = [clip(frames, caption(scene)) for frames, scene in zip(render(scenes).frames, scenes)]
+    what = "All that the small models have ever seen: shapes that move or change, drawn by a program, and a sentence."
+    return section("The small world", what, clips(figures))
+
+
+def sections() -> Sequence[str]:
+    with torch.inference_mode():
+        return masks_row(), world_row()

@@ -14,6 +14,7 @@ OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py
     "text_contrast": ["adherence"],
     "blocks": ["swin_renderer", "swin_renderer_refusals", "layer_probe"],
     "focal_cache": ["focal_guidance", "focal_guidance_stacking"],
+    "focal_columns": ["focal_cache"],
     "focal_guidance": ["focal_cache"],
     "plan_weights": ["planner", "plan_adapter"],
     "per_frame": ["ssg_adapter_places", "ssg_adapter_refusals"],
@@ -22,7 +23,8 @@ OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py
     "queries": ["dymos", "text_contrast"],
     "ssg_adapter_file": ["loaders", "ssg_adapter_rows", "ssg_adapter_weights"],
     "ssg_guide": ["ssg_adapter", "ssg_adapter_places", "ssg_adapter_refusals", "ssg_adapter_rows"],
-    "swin_renderer": ["swin_memory", "swin_positions", "swin_timeline"],
+    "swin_config": ["swin_renderer_refusals", "swin_own_windows"],
+    "swin_renderer": ["swin_memory", "swin_positions", "swin_timeline", "swin_own_windows"],
     "video_prompt_expert": ["loaders", "expert_files", "video_prompt"],
     "video_prompt_keys": ["loaders", "expert_files", "video_prompt"],
 }

@@ -15,8 +15,9 @@ from ..host.clip_loading import load_clip
 from ..host.families import family_of, wan
 from ..mini.scores import load_vae
 from ..training.plan import Plan, State
-from ..training.ssg_adapter import PATIENCE, Settings, train_on_videos
+from ..training.ssg_adapter import Settings, train_on_videos
 from ..training.ssg_model import blocks_of
+from ..training.validation import PATIENCE
 from ..training.video_encoding import Encoders, Shape
 from ..training.video_files import captioned_videos
 from ..training.video_folder import VideoFolder

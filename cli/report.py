@@ -2,11 +2,13 @@
 report_options.py."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from tqdm import tqdm
 
 from ..mini import family as mini
 from ..miniworld.caption import caption
@@ -18,12 +20,15 @@ from ..miniworld.report import SECONDS, add_ratio, as_json, compare, interval, m
 from ..miniworld.report_table import total, write_table
 from ..miniworld.scene import NOMINAL_FRAMES, TURN, Scene, sample_scenes
 from ..miniworld.story import sample_stories
+from .client import Client, Remote, sampling_seconds
 from .hosts import name_of, require_host
 from .media import read_video
+from .report_log import LOG, NO_LOG, Log, code_version
 from .report_options import parser
 from .report_pairs import measure_pairs, write_pairs
 from .report_stories import measure_stories, write_stories
-from .server import ROOT, Server, sampling_seconds
+from .server import ROOT, Server
+from .spread import spread
 from .variants import fill, show, variants
 
 SLOWED = "motion or attribute, slowed"
@@ -65,35 +70,48 @@ def truth_scores(scene: Scene, text: str, frames: int, borders: list[int]) -> di
 
 
 def measure(
-    server: Server,
+    servers: list[Client],
     workflows: list[tuple[str, dict]],
     scenes: list[Scene],
     seeds: int,
     borders: list[int],
     relation: bool = True,
+    log: Log = NO_LOG,
 ) -> tuple[list[dict], list[list[dict]]]:
     """Scores of the rendered scenes, which a perfect model would get, and for each workflow those of its videos, all in
-    one order. Variants take turns, so that nothing but the variant differs. relation: whether the prompt says where two
-    objects are to each other; it is scored in any case."""
-    truth: list[dict] = []
-    results: list[list[dict]] = [[] for _ in workflows]
-    for number, scene in enumerate(tqdm(scenes, desc="captions", unit="caption")):
+    one order. Variants take turns on one server, so that nothing but the variant differs. relation: whether the prompt
+    says where two objects are to each other; it is scored in any case."""
+
+    def film(server: Client, api: dict, scene: Scene, text: str) -> dict:
+        saved = server.run(api)[0]
+        frames = read_video(saved)
+        saved.unlink()
+        found = scores(frames, text, [b for b in borders if b < len(frames)])
+        if seconds := sampling_seconds(server, api):
+            found[SECONDS] = seconds
+        if any("start_image" in node["inputs"] for node in api.values()):
+            found["first frame"] = first_frame(frames, scene)
+        return {"scores": found, "frames": len(frames)}
+
+    def caption_on(server: Client, number: int) -> tuple[list[dict], list[list[dict]]]:
+        scene = scenes[number]
         text = caption(scene, number)
         prompt = text if relation else caption(scene, number, relation=False)
+        shown = [show(api, scene, server.base / "input", f"first-{number}") for _, api in workflows]
+        truth, videos = [], [[] for _ in workflows]
         for seed in range(seeds):
-            for (_, api), videos in zip(workflows, results):
-                shown = show(api, scene, server.base / "input", f"first-{number}")
-                saved = server.run(fill(shown, prompt, 1000 * number + seed))[0]
-                frames = read_video(saved)
-                saved.unlink()
-                seams = [b for b in borders if b < len(frames)]
-                videos.append(scores(frames, text, seams))
-                if seconds := sampling_seconds(server, shown):
-                    videos[-1][SECONDS] = seconds
-                if any("start_image" in node["inputs"] for node in shown.values()):
-                    videos[-1]["first frame"] = first_frame(frames, scene)
-            truth.append(truth_scores(scene, text, len(frames), seams))
-    return truth, results
+            for api, own in zip(shown, videos):
+                filled = fill(api, prompt, 1000 * number + seed)
+                asked = {"workflow": filled, "scene": repr(scene), "borders": borders, "text": text}
+                found = log.get(asked, partial(film, server, filled, scene, text))
+                own.append(found["scores"])
+            frames = found["frames"]
+            truth.append(truth_scores(scene, text, frames, [b for b in borders if b < frames]))
+        return truth, videos
+
+    measured = spread(servers, len(scenes), caption_on, "caption")
+    truth = [row for rows, _ in measured for row in rows]
+    return truth, [[row for _, videos in measured for row in videos[i]] for i in range(len(workflows))]
 
 
 def write_scores(
@@ -149,9 +167,9 @@ def write_comparison(
     return text
 
 
-def tell_stories(server: Server, workflows: list[tuple[str, dict]], chosen, path: Path, version: str) -> str:
+def tell_stories(servers: list[Client], workflows: list[tuple[str, dict]], chosen, path: Path, version: str, log: Log):
     stories = sample_stories(chosen.stories, chosen.scenes_seed, "heldout", chosen.events)
-    told = measure_stories(server, workflows, stories, chosen.seeds, chosen.joined)
+    told = measure_stories(servers, workflows, stories, chosen.seeds, chosen.joined, log)
     asked = "all events in one sentence" if chosen.joined else "the first caption"
     note = (
         f"{len(told.truth) // chosen.seeds} held-out stories (--scenes-seed {chosen.scenes_seed}) of {chosen.events} "
@@ -159,6 +177,25 @@ def tell_stories(server: Server, workflows: list[tuple[str, dict]], chosen, path
         f"asked for {asked}."
     )
     return write_stories(told, path, [name for name, _ in workflows], note, chosen.seeds)
+
+
+@contextmanager
+def servers_of(chosen) -> Iterator[tuple[list[Client], str]]:
+    """Those of --server, or one that is started for the time being; and which ComfyUI they are. ValueError where they
+    are not the same one."""
+    with TemporaryDirectory() as folder:
+        base = Path(folder)
+        if not chosen.server:
+            host = require_host(ROOT)
+            with Server(host, base, modules=(mini.NODES,), arguments=mini.mount(base)) as server:
+                yield [server], name_of(host)
+            return
+        servers = [Remote(url, base / str(number)) for number, url in enumerate(chosen.server)]
+        versions = {server.address: server.version() for server in servers}
+        if len(set(versions.values())) > 1:
+            told = ", ".join(f"{address} is {version}" for address, version in versions.items())
+            raise ValueError(f"--server: {told}; the results of one report come from one version of ComfyUI.")
+        yield servers, f"ComfyUI {versions[servers[0].address]}"
 
 
 def main(arguments: list[str]) -> int:
@@ -169,35 +206,26 @@ def main(arguments: list[str]) -> int:
     outputs = 1 if chosen.table or chosen.stories else max(len(workflows) - 1, 1)
     if len(chosen.out) != outputs:
         raise ValueError(f"--out: {len(chosen.out)} name(s) for {len(workflows)} workflow(s); give {outputs}.")
-    host = require_host(ROOT)
     RESULTS.mkdir(exist_ok=True)
     paths = [RESULTS / name for name in chosen.out]
-    version = name_of(host)
-    with (
-        TemporaryDirectory() as base,
-        Server(host, Path(base), modules=(mini.NODES,), arguments=mini.mount(Path(base))) as server,
-    ):
+    with servers_of(chosen) as (servers, version):
+        log = Log(LOG, f"{version} {code_version()}", chosen.fresh)
         if chosen.pairs:
-            print(
-                write_pairs(
-                    measure_pairs(server, workflows, chosen.pairs, chosen.seen),
-                    paths[0],
-                    workflows,
-                    version,
-                    chosen.seen,
-                )
-            )
+            scores = measure_pairs(servers[0], workflows, chosen.pairs, chosen.seen)
+            print(write_pairs(scores, paths[0], workflows, version, chosen.seen))
             return 0
         if chosen.stories:
-            print(tell_stories(server, workflows, chosen, paths[0], version))
+            print(tell_stories(servers, workflows, chosen, paths[0], version, log))
             return 0
         scenes = sample_scenes(chosen.captions, seed=chosen.scenes_seed, split="heldout", objects=chosen.objects)
-        truth, results = measure(server, workflows, scenes, chosen.seeds, chosen.borders, not chosen.unplaced)
+        truth, results = measure(servers, workflows, scenes, chosen.seeds, chosen.borders, not chosen.unplaced, log)
     unsaid = " The prompts do not say where the objects are to each other." if chosen.unplaced else ""
     note = (
-        f"{len(scenes)} held-out captions (--scenes-seed {chosen.scenes_seed}), {chosen.seeds} seed(s) each, "
-        f"{version}.{unsaid}"
+        f"{len(truth) // chosen.seeds} held-out captions (--scenes-seed {chosen.scenes_seed}), "
+        f"{chosen.seeds} seed(s) each, {version}.{unsaid}"
     )
+    if log.taken:
+        print(f"{log.taken} videos were scored before ({LOG}); --fresh makes them again.")
     shown = [name for name, _ in workflows]
     add_ratio(truth, *results)
     if chosen.table:

@@ -15,6 +15,10 @@ With --stories, held-out stories instead: one object does several things, one af
 "Prompt" the first caption, or with --joined all events in one sentence. Always one table, and a picture:
     python run.py report W latent.length=93 W2 --stories 100 --out NAME
 
+With --server, servers that run already make the videos, each one caption or story at a time; `run.py serve` starts one.
+One that is lost leaves its caption to the others. Scores are kept video by video in .cache, so a report that was ended
+goes on where it stopped, until the code changes.
+
 With --pairs, held-out pairs of a reference and a target instead: the reference clip goes into the node titled
 "Reference", its caption into "Reference prompt", the target's first frame into "First frame", and its caption, which
 does not say what it does, into "Prompt":
@@ -62,6 +66,10 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="with --pairs: the references' captions do not say the motion either; it must be seen",
     )
+    options.add_argument(
+        "--server", action="append", default=[], metavar="URL", help="a running server; may be given several times"
+    )
+    options.add_argument("--fresh", action="store_true", help="make every video again, also those scored before")
     options.add_argument(
         "--out", nargs="+", default=["report"], help="name of the files in benchmarks/results, one for each comparison"
     )

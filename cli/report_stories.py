@@ -5,15 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
-from tqdm import tqdm
 
 from ..miniworld.contact_sheet import grid
 from ..miniworld.report import SECONDS, add_ratio
 from ..miniworld.report_table import letter, write_table
 from ..miniworld.story import Story, joined_caption, render_stories, story_captions
 from ..miniworld.story_scores import story_scores
+from .client import Client, sampling_seconds
 from .media import read_video
-from .server import Server, sampling_seconds
+from .report_log import NO_LOG, Log
+from .spread import spread
 from .variants import seeded, show
 
 TIMELINES = {"SemVidPromptTimeline": ("text", "fps")}  # node: its input for the lines of a timeline, and for the fps
@@ -58,37 +59,49 @@ def tell(api: dict, story: Story, number: int, joined: bool, seed: int) -> dict:
 
 
 def measure_stories(
-    server: Server, workflows: list[tuple[str, dict]], stories: list[Story], seeds: int = 1, joined: bool = False
+    servers: list[Client],
+    workflows: list[tuple[str, dict]],
+    stories: list[Story],
+    seeds: int = 1,
+    joined: bool = False,
+    log: Log = NO_LOG,
 ) -> Told:
-    """Variants take turns. Ctrl-C ends it with the stories that are done for all variants, if any are."""
+    """Variants take turns on one server. Films that are shown are always made anew; the log has scores alone."""
+
+    def film(server: Client, api: dict, story: Story) -> tuple[dict, Tensor]:
+        """Scores, with what sampling cost, and the video."""
+        saved = server.run(api)[0]
+        frames = read_video(saved)
+        saved.unlink()
+        cost = {SECONDS: seconds} if (seconds := sampling_seconds(server, api)) else {}
+        return story_scores(frames, story) | cost, frames
+
+    def story_on(server: Client, number: int) -> tuple[dict, list[list[dict]], list[Tensor]]:
+        story = stories[number]
+        truth = render_stories([story]).frames[0]
+        shown = [show(api, story.scenes[0], server.base / "input", f"first-{number}") for _, api in workflows]
+        videos, films = [[] for _ in workflows], [truth]
+        for i in range(seeds):
+            for api, own in zip(shown, videos):
+                filled = tell(api, story, number, joined, 1000 * number + i)
+                if number < SHOWN and i == 0:
+                    found, frames = film(server, filled, story)
+                    films.append(frames)
+                else:
+                    asked = {"workflow": filled, "story": repr(story)}
+                    found = log.get(asked, lambda api=filled: film(server, api, story)[0])
+                own.append(found)
+        return story_scores(truth, story), videos, films
+
     told = Told(results=[[] for _ in workflows])
-    try:
-        for number, story in enumerate(tqdm(stories, desc="stories", unit="story")):
-            truth = render_stories([story]).frames[0]
-            films = [
-                [film(server, api, story, number, joined, 1000 * number + i) for i in range(seeds)]
-                for _, api in workflows
-            ]
-            told.truth += [story_scores(truth, story)] * seeds
-            for videos, found in zip(told.results, films):
-                videos += [story_scores(frames, story) | cost for frames, cost in found]
-            if number < SHOWN:
-                told.films.append([truth, *(found[0][0] for found in films)])
-                told.captions.append(story_captions(story, number))
-    except KeyboardInterrupt:
-        if not told.truth:
-            raise
-        print(f"\nInterrupted: the table is over {len(told.truth) // seeds} stories.", flush=True)
+    for number, (truth, videos, films) in enumerate(spread(servers, len(stories), story_on, "story")):
+        told.truth += [truth] * seeds
+        for own, found in zip(told.results, videos):
+            own += found
+        if number < SHOWN:
+            told.films.append(films)
+            told.captions.append(story_captions(stories[number], number))
     return told
-
-
-def film(server: Server, api: dict, story: Story, number: int, joined: bool, seed: int) -> tuple[Tensor, dict]:
-    """The video, and what sampling it cost."""
-    shown = show(api, story.scenes[0], server.base / "input", f"first-{number}")
-    saved = server.run(tell(shown, story, number, joined, seed))[0]
-    frames = read_video(saved)
-    saved.unlink()
-    return frames, {SECONDS: seconds} if (seconds := sampling_seconds(server, api)) else {}
 
 
 def write_stories(told: Told, path: Path, names: list[str], note: str, seeds: int = 1) -> str:

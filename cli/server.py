@@ -1,18 +1,15 @@
-"""ComfyUI without a window: started on a free port with this pack mounted, driven over its HTTP and websocket API."""
+"""ComfyUI without a window: started on a free port with this pack mounted."""
 
 import asyncio
-import json
 import socket
 import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
 
-from .hosts import CommandError
+from .client import Client, ServerError
 
 ROOT = Path(__file__).resolve().parent.parent
 MOUNT = """# Loads the pack from where it is, as if it had been cloned into custom_nodes.
@@ -39,19 +36,9 @@ comfy_entrypoint = importlib.import_module({name!r} + ".{module}").comfy_entrypo
 OWN_GROUP = (  # Ctrl-C reaches the command, which ends its server in order
     {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"start_new_session": True}
 )
-SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
-Progress = Callable[[str, int, int], None]  # node id, value, maximum
 
 
-class ServerError(CommandError, RuntimeError):
-    """ComfyUI did not come up, or ended; the message holds the end of its log."""
-
-
-class WorkflowError(CommandError, RuntimeError):
-    """ComfyUI refused a workflow or failed in it; the message names the node."""
-
-
-class Server:
+class Server(Client):
     """`with Server(host, base) as server`: a ComfyUI whose models, input, output and custom nodes lie in `base`.
 
     packs: folders mounted as custom nodes; modules: of this pack, mounted beside it, with an entry point of their own
@@ -67,8 +54,8 @@ class Server:
         arguments: tuple[str, ...] = (),
         timeout: float = 600,  # a busy machine is slow, and one that fails says so by ending
     ):
-        self.host, self.base, self.arguments, self.timeout = host, base.resolve(), arguments, timeout
-        self.seconds: dict[str, float] = {}  # of each node that ran in the last run
+        super().__init__("", base.resolve())  # the address is that of a free port, once it starts
+        self.host, self.arguments, self.timeout = host, arguments, timeout
         models = (f"models/{kind}" for kind in ("diffusion_models", "vae", "text_encoders", "model_patches"))
         for folder in ("custom_nodes", "input", "output", "temp", "user", *models):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
@@ -144,75 +131,3 @@ class Server:
     def _gone(self, what: str) -> ServerError:
         tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
         return ServerError(f"ComfyUI at {self.host} {what}. The end of its log:\n{tail}")
-
-    def get(self, path: str):
-        async def ask():
-            async with aiohttp.ClientSession() as session, session.get(f"http://{self.address}{path}") as answer:
-                answer.raise_for_status()
-                return await answer.json()
-
-        return asyncio.run(ask())
-
-    def run(self, prompt: dict, progress: Progress = lambda *_: None) -> list[Path]:
-        """Queues a workflow in API format, follows it to its end, returns the files it saved. Raises WorkflowError,
-        or ServerError where ComfyUI itself ended."""
-        try:
-            return asyncio.run(self._run(prompt, progress))
-        except aiohttp.ClientError:
-            raise self._gone("went away") from None
-
-    async def _run(self, prompt: dict, progress: Progress) -> list[Path]:
-        client = uuid.uuid4().hex
-        base = f"http://{self.address}"
-        async with (
-            aiohttp.ClientSession() as session,
-            session.ws_connect(f"{base}/ws?clientId={client}", max_msg_size=0) as events,
-        ):
-            async with session.post(f"{base}/prompt", json={"prompt": prompt, "client_id": client}) as answer:
-                body = await answer.json()
-                if not answer.ok:
-                    raise WorkflowError(refusal(body))
-            prompt_id = body["prompt_id"]
-            self.seconds, node, since = {}, None, time.monotonic()
-            async for message in events:
-                if message.type != aiohttp.WSMsgType.TEXT:
-                    continue
-                event = json.loads(message.data)
-                kind, data = event["type"], event["data"]
-                if data.get("prompt_id") != prompt_id:
-                    continue
-                if kind == "progress":
-                    progress(data["node"], data["value"], data["max"])
-                elif kind == "execution_error":
-                    raise WorkflowError(f"{data['node_type']} ({data['node_id']}): {data['exception_message'].strip()}")
-                elif kind == "execution_interrupted":
-                    raise WorkflowError(f"interrupted in {data['node_type']} ({data['node_id']})")
-                elif kind == "executing":
-                    now = time.monotonic()
-                    if node is not None:
-                        self.seconds[node] = self.seconds.get(node, 0.0) + now - since
-                    node, since = data["node"], now
-                    if node is None:  # after the history is written
-                        break
-            else:
-                raise self._gone("went away")
-            async with session.get(f"{base}/history/{prompt_id}") as answer:
-                outputs = (await answer.json())[prompt_id]["outputs"]
-        lists = [value for node in outputs.values() for value in node.values() if isinstance(value, list)]
-        files = [entry for entries in lists for entry in entries if isinstance(entry, dict) and "filename" in entry]
-        return [self.base / file["type"] / file["subfolder"] / file["filename"] for file in files]
-
-
-def sampling_seconds(server: Server, api: dict) -> float:
-    """How long the samplers of a workflow took in the last run. A sampler that ComfyUI had cached took nothing."""
-    return sum(server.seconds.get(name, 0.0) for name, node in api.items() if node["class_type"] in SAMPLERS)
-
-
-def refusal(body: dict) -> str:
-    """ComfyUI's answer to a workflow it does not accept, in one line per fault."""
-    faults = [
-        f"{node['class_type']} ({node_id}): {error['message']}, {error['details']}"
-        for node_id, node in body.get("node_errors", {}).items()
-        for error in node["errors"]
-    ]
-    return "\n".join(faults) or body.get("error", {}).get("message", "refused without a reason")

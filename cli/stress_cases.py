@@ -6,7 +6,7 @@ import itertools
 
 from ..harness.stand_in_models import load_workflow, on_toys
 from ..mini import family as mini
-from .server import SAMPLERS
+from .client import SAMPLERS
 from .variants import seeded
 
 TINY = {"width": 64, "height": 32, "length": 9}

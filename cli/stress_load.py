@@ -8,7 +8,8 @@ from random import Random
 
 import aiohttp
 
-from .server import SAMPLERS, Server, refusal
+from .client import SAMPLERS, refusal
+from .server import Server
 from .stress_cases import FAILS, fresh, malformed
 
 STUCK = 300  # seconds in which nothing may stand still

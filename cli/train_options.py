@@ -6,7 +6,8 @@ command, the seed, the steps and the held-out scores in its metadata. Order: min
 mini-t2v, then mini-i2v, which starts from mini-t2v, then mini-i2v-deaf, which learns to ignore half of its captions,
 video-prompt, the Video-As-Prompt expert beside mini-i2v, or ssg-adapter, the SSG Adapter beside mini-t2v, or
 plan-adapter, compressor and Plan Adapter beside mini-t2v in windows, then planner, which draws their plans. With
---pairs or --clips, video-prompt and ssg-adapter are trained on videos of one's own, beside a model of one's own.
+--pairs or --clips, video-prompt, ssg-adapter, plan-adapter and planner are trained on videos of one's own, beside a
+model of one's own.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ..mini.family import WEIGHTS
+from .own_files import flag_of, own_files
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = {  # name -> module, minutes, batch, rate
@@ -30,10 +32,11 @@ MODELS = {  # name -> module, minutes, batch, rate
     "plan-adapter": ("mini.plan_adapter", 22.0, 6, 8e-3),
     "planner": ("mini.planner", 12.0, 16, 8e-3),
 }
-OWN = {"video-prompt": ("cli.own_expert", 60.0, 1, 5e-5), "ssg-adapter": ("cli.own_adapter", 60.0, 1, 3e-4)}
-OWN_NEEDS = {  # flag -> model, files
-    "pairs": ("video-prompt", ("backbone", "vae", "text_encoder")),
-    "clips": ("ssg-adapter", ("backbone", "vae", "text_encoder", "clip")),
+OWN = {  # name -> module, with a function of it that is not "run", minutes, batch, rate
+    "video-prompt": ("cli.own_expert", 60.0, 1, 5e-5),
+    "ssg-adapter": ("cli.own_adapter", 60.0, 1, 3e-4),
+    "plan-adapter": ("cli.own_plan:run_adapter", 60.0, 1, 3e-4),
+    "planner": ("cli.own_plan:run_planner", 60.0, 16, 1e-3),
 }
 HELD_OUT = 200
 
@@ -74,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="torch.compile the model: half a minute more at first, then much quicker on a CPU",
     )
-    adapter = options.add_argument_group("ssg-adapter")
+    adapter = options.add_argument_group("ssg-adapter, plan-adapter with --clips")
     adapter.add_argument(
         "--rank", type=int, help="of the keys and values of each block: higher learns more and takes more parameters"
     )
@@ -83,10 +86,14 @@ def parser() -> argparse.ArgumentParser:
     adapter.add_argument(
         "--spatial", choices=("rope", "none"), help="whether what the image shows somewhere is looked for there"
     )
+    planner = options.add_argument_group("planner with --clips")
+    planner.add_argument("--channels", type=int, help="of the planner: more learn more and take more memory")
+    planner.add_argument("--heads", type=int, help="attention heads, which share the channels")
+    planner.add_argument("--depth", type=int, help="blocks of the planner")
     own = options.add_argument_group(
         "videos of your own",
-        "instead of MiniWorld: video-prompt with --pairs, beside a Wan I2V of 36 input channels, or ssg-adapter with "
-        "--clips, beside Wan or HunyuanVideo",
+        "instead of MiniWorld: video-prompt with --pairs, beside a Wan I2V of 36 input channels; with --clips "
+        "ssg-adapter and plan-adapter beside Wan or HunyuanVideo, and planner",
     )
     own.add_argument(
         "--pairs",
@@ -116,6 +123,14 @@ def parser() -> argparse.ArgumentParser:
         help="file that the backbone's CLIP Vision Loader takes, for backbones with an image branch; with --clips it "
         "also looks at the prompted image, in place of --clip",
     )
+    own.add_argument(
+        "--tower",
+        type=Path,
+        metavar="FOLDER",
+        help="plan-adapter, planner: folder of Qwen2.5-VL that looks at the videos, in place of --clip",
+    )
+    own.add_argument("--compressor", type=Path, help="planner: file that plan-adapter has written beside the adapter")
+    own.add_argument("--plan-fps", type=float, default=0.8, help="plan-adapter, planner: token frames a second")
     own.add_argument("--layers", default="0,4,8", help="--pairs: blocks of the backbone that get an expert")
     own.add_argument(
         "--size",
@@ -148,83 +163,19 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def own_files(chosen: argparse.Namespace):
-    """What --pairs or --clips needs beside it, None without either. ValueError, naming the flag, for what is missing or
-    does not belong."""
-    given = [flag for flag in OWN_NEEDS if getattr(chosen, flag)]
-    for flag in given:
-        if chosen.model != OWN_NEEDS[flag][0]:
-            raise ValueError(f"--{flag}: is for {OWN_NEEDS[flag][0]}, not for {chosen.model}.")
-    if not given:
-        if alone := [name for name in (*OWN_NEEDS["clips"][1], "clip_vision") if getattr(chosen, name)]:
-            raise ValueError(
-                f"{flag_of(alone[0])}: is for videos of your own; also give --pairs (video-prompt) or --clips "
-                "(ssg-adapter)."
-            )
-        return None
-    [flag] = given
-    if absent := [name for name in OWN_NEEDS[flag][1] if getattr(chosen, name) is None]:
-        raise ValueError(f"--{flag}: also give {', '.join(map(flag_of, absent))}.")
-    if chosen.out.resolve() == WEIGHTS:
-        raise ValueError(
-            f"--{flag}: also give --out, the folder for your {'expert' if flag == 'pairs' else 'adapter'}."
-        )
-    return expert_files(chosen) if flag == "pairs" else adapter_files(chosen)
-
-
-def expert_files(chosen: argparse.Namespace):
-    from .own_expert import Files
-
-    if len(chosen.text_encoder) > 1:
-        raise ValueError(f"--text-encoder: {len(chosen.text_encoder)} files; a Wan I2V has one.")
-    layers = tuple(int(part) if part.strip().isdigit() else -1 for part in chosen.layers.split(","))
-    return Files(
-        chosen.backbone,
-        chosen.vae,
-        chosen.text_encoder[0],
-        chosen.pairs,
-        layers,
-        chosen.clip_vision,
-        tuple(chosen.size),
-        chosen.length,
-    )
-
-
-def adapter_files(chosen: argparse.Namespace):
-    from ..training.video_encoding import Shape
-    from .own_adapter import Files
-
-    try:
-        shape = Shape(*chosen.size, chosen.length, chosen.fps, chosen.style)
-    except ValueError as error:
-        raise ValueError(f"--size, --length: {error}") from None
-    return Files(
-        chosen.backbone,
-        chosen.vae,
-        tuple(chosen.text_encoder),
-        chosen.clip,
-        chosen.clips,
-        shape,
-        chosen.clip_vision,
-        chosen.held_out,
-        chosen.offload,
-    )
-
-
-def flag_of(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def own_options(chosen: argparse.Namespace) -> dict:
     """What a model is told beside the plan. ValueError, naming the flag, for what it does not take."""
     given = {}
     for models, names in (
         (("mini-t2v", "mini-i2v", "mini-i2v-deaf"), ("start", "compile")),
-        (("ssg-adapter",), ("rank", "token_width", "blocks", "spatial")),
+        (("ssg-adapter", "plan-adapter") if chosen.clips else ("ssg-adapter",), ("rank", "blocks")),
+        (("ssg-adapter",), ("token_width", "spatial")),
+        (("planner",) if chosen.clips else (), ("channels", "heads", "depth")),
     ):
         found = {name: value for name in names if (value := getattr(chosen, name)) not in (None, False)}
         if found and chosen.model not in models:
-            raise ValueError(f"{flag_of(next(iter(found)))}: is for {' and '.join(models)}, not for {chosen.model}.")
+            fitting = " and ".join(models) or "planner with --clips"
+            raise ValueError(f"{flag_of(next(iter(found)))}: is for {fitting}, not for {chosen.model}.")
         given |= found
     return given
 
@@ -272,7 +223,8 @@ def main(arguments: list[str]) -> int:
 
     chosen.out.mkdir(parents=True, exist_ok=True)
     chosen.cache.mkdir(parents=True, exist_ok=True)
-    run = import_module(f"..{module}", __package__).run
+    module, _, function = module.partition(":")
+    run = getattr(import_module(f"..{module}", __package__), function or "run")
     with in_training():  # hosts that fuse RoPE have no backward pass for it
         scores = run(plan, chosen.out, describe, *([own] if own else []), **given)
     if first():

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 @contextmanager
 def in_chunks(modules: Iterable[nn.Module], tokens: int | None):
-    """Within, each module gets at most `tokens` tokens of [batch, tokens, channels] at once; None: all. Compiled models
-    are left alone: their graphs would be made anew for every call."""
+    """Within, each module gets at most `tokens` tokens of [batch, tokens, channels] at once; None: all. Further inputs,
+    such as a modulation, must be one for all tokens, else the module gets all. Compiled models are left alone: their
+    graphs would be made anew for every call."""
     wrapped = []
     if tokens is not None and not torch.compiler.is_compiling():
         wrapped = list(modules)
@@ -33,13 +34,14 @@ def in_chunks(modules: Iterable[nn.Module], tokens: int | None):
                 module.forward = old
 
 
-def chunked(forward: Callable[[Tensor], Tensor], tokens: int, x: Tensor) -> Tensor:
-    """`forward` of x [batch, n, channels], at most `tokens` of the n at once."""
-    if x.shape[1] <= tokens:
-        return forward(x)
+def chunked(forward: Callable[..., Tensor], tokens: int, x: Tensor, *rest: Tensor) -> Tensor:
+    """`forward` of x [batch, n, channels], at most `tokens` of the n at once, and of `rest`, [batch, channels] or
+    [batch, 1, channels] each; longer ones belong to parts of x, which then stays whole."""
+    if x.shape[1] <= tokens or any(other.ndim > 2 and other.shape[1] > 1 for other in rest):
+        return forward(x, *rest)
     out = None
     for start in range(0, x.shape[1], tokens):
-        part = forward(x[:, start : start + tokens])
+        part = forward(x[:, start : start + tokens], *rest)
         if out is None:
             out = part.new_empty(*x.shape[:-1], part.shape[-1])
         out[:, start : start + tokens] = part

@@ -12,6 +12,8 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention_for_device
 from torch import Tensor, nn
 
+from .feedback import say
+
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 # q, k, v [batch, tokens, width], heads -> [batch, patches, width]
 ClassTerms = Callable[[Tensor, Tensor, Tensor, int], Tensor]
@@ -57,8 +59,9 @@ class SemVidCLIP:
                     parts.append([])
                 parts[-1] += piece
         if len(parts) > 1:
-            logging.warning(
-                f"CLIP reads {room} tokens at once; '{text[:40]}...' has more and is read in {len(parts)} parts."
+            say(
+                f"CLIP reads {room} tokens at once; '{text[:40]}...' has more and is read in {len(parts)} parts.",
+                logging.WARNING,
             )
         return parts
 

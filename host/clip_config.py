@@ -8,6 +8,7 @@ from pathlib import Path
 import comfy.clip_model
 from torch import Tensor
 
+from .feedback import say
 from .weights import Checkpoint
 
 # vision towers H, g and bigG; all others have heads of 64 channels, in both towers
@@ -128,7 +129,7 @@ def configuration(file: Checkpoint) -> dict[str, dict]:
         try:
             towers = towers_of(read_short(path), path.name)
         except DAMAGED as error:
-            logging.warning(f"{name}: the {path.name} beside it cannot be read and is not used ({reason(error)}).")
+            say(f"{name}: the {path.name} beside it cannot be read and is not used ({reason(error)}).", logging.WARNING)
             continue
         if towers:
             return towers

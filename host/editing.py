@@ -8,10 +8,12 @@ own path.
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
+from weakref import ref
 
+import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
@@ -20,6 +22,7 @@ from .block_numbers import numbered_blocks
 from .call import Call, Continue, Edit, UnknownRows
 from .chunks import in_chunks
 from .families import family_of
+from .feedback import LEFT_ALONE, Node, this_node
 from .forward import RUN, Forward, Run, bind, read
 from .layout import AUDIO_QUERIES, Layout, Site, SiteKind
 from .pieces import OVERRIDE, Pieces, can_be_in_pieces, in_pieces
@@ -45,7 +48,8 @@ class Editor:
     the prompt's tokens where the model refines them, see `refining`.
     inputs: instead of `edit`, with no sites. tokens: how many tokens at most go through a block's feed-forward at once
     in a call of the model, so that what a step holds does not grow with the video; pieces: instead of `edit`, where no
-    other editor acts and the model's blocks can. None from either: as ever.
+    other editor acts but those of `by_frames`, and the model's blocks can. None from either: as ever. by_frames: `edit`
+    of cross-attention takes calls of some frames, as `Call.frames` names them.
     """
 
     name: str
@@ -58,6 +62,8 @@ class Editor:
     tokens: Callable[[Forward], int | None] | None = None
     pieces: Callable[[Forward], Pieces | None] | None = None
     refine: Refine | None = None
+    by_frames: bool = False
+    node: Node = field(default_factory=this_node)  # which applies it
 
 
 def edit_attention(
@@ -72,6 +78,7 @@ def edit_attention(
     tokens: Callable[[Forward], int | None] | None = None,
     pieces: Callable[[Forward], Pieces | None] | None = None,
     refine: Refine | None = None,
+    by_frames: bool = False,
     active: bool = True,
 ):
     """A clone of MODEL whose attention at `sites` goes through `edit` during `interval`; `model` itself if not
@@ -80,8 +87,8 @@ def edit_attention(
     Raises ValueError for a model of no known family.
     """
     family_of(model)
-    editor = Editor(name, edit, tuple(sites), interval, splits, check, None, tokens, pieces, refine)
-    return _install(model, editor) if active else model
+    editor = Editor(name, edit, tuple(sites), interval, splits, check, None, tokens, pieces, refine, by_frames)
+    return _install(model, editor) if active else left_alone(model)
 
 
 def edit_inputs(
@@ -96,7 +103,14 @@ def edit_inputs(
     """A clone of MODEL whose calls get what `inputs` returns during `interval`, of the same shapes; otherwise as
     `edit_attention`."""
     family_of(model)
-    return _install(model, Editor(name, None, (), interval, check=check, inputs=inputs)) if active else model
+    editor = Editor(name, None, (), interval, check=check, inputs=inputs)
+    return _install(model, editor) if active else left_alone(model)
+
+
+def left_alone(model):
+    """`model` itself; its node says so."""
+    this_node().show(LEFT_ALONE)
+    return model
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -127,6 +141,7 @@ def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs)
     options = guider.model_options["transformer_options"]
     run = options[RUN] = Run.of(guider, noise, sigmas, kwargs.get("latent_shapes") or ())
     editors = options[EDITORS]
+    run.feedback.nodes = {editor.name: editor.node for editor in editors}
     for editor in editors:
         if editor.check:
             try:
@@ -135,27 +150,31 @@ def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs)
                 named = str(error).startswith(editor.name)
                 raise ValueError(str(error) if named else f"{editor.name}: {error}") from None
     result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    module = guider.model_patcher.model.diffusion_model
+    blocks = run.family.blocks(module) if run.family else 0
     for editor in {e.name: e for e in editors}.values():
-        if editor.name not in run.fired:
-            logging.log(*_idle(editor, run))
+        if editor.name in run.feedback.asked:
+            run.feedback.summarize(editor.name, len(run.sigmas) - 1, blocks, run.total_frames)
+        else:
+            run.say_once(*_idle(editor, run))
     return result
 
 
-def _idle(editor: Editor, run: Run) -> tuple[int, str]:
-    """Level and text of what to say of an editor that has not acted."""
-    name, sigmas = f"[semantic-video] {editor.name}", run.sigmas
+def _idle(editor: Editor, run: Run) -> tuple[str, int]:
+    """Text and level of what to say of an editor that was never asked."""
+    name, sigmas = editor.name, run.sigmas
     widgets = "start, end and min_sigma" if editor.interval.min_sigma else "start and end"
     span = f"this run (sigma {sigmas[0]:.3f} to {sigmas[-1]:.3f})"
     if any(editor.interval.contains(sigma, run.model_sampling) for sigma in sigmas[:-1]):
-        return logging.WARNING, (
+        return (
             f"{name} did nothing: no {' or '.join(editor.sites)} attention of the model came by. Another patch "
             "replaces its blocks, their attention or the model; remove that patch, or this one."
-        )
+        ), logging.WARNING
     if editor.interval.in_another_part(sigmas, run.model_sampling):
-        return logging.INFO, (
-            f"{name}: {span} is a part of the schedule that {widgets} leave out; it acts in the other part."
+        return f"{name}: {span} is a part of the schedule that {widgets} leave out; it acts in the other part.", (
+            logging.INFO
         )
-    return logging.WARNING, f"{name} did nothing: {widgets} leave out all steps of {span}. Widen them."
+    return f"{name} did nothing: {widgets} leave out all steps of {span}. Widen them.", logging.WARNING
 
 
 def _around_sampler(executor, guider, sigmas, extra_args, *args, **kwargs):
@@ -174,26 +193,36 @@ def _around_call(executor, *args, **kwargs):
     for editor in acting.values():
         if editor.inputs:
             bound.arguments.update(editor.inputs(forward))
-            forward.run.fired.add(editor.name)
+            forward.note(editor.name)
     # No editors further in: a host that came to list this wrapper twice must not apply them twice.
     bound.arguments["transformer_options"] = inner = {**options, EDITORS: ()}
     if editors := sorted(
         (e for e in acting.values() if e.sites), key=lambda editor: INNERMOST.index(editor.splits)
     ):  # innermost first
         inner[OVERRIDE] = _override(forward, editors, options.get(OVERRIDE))
-        alone = editors[0].pieces if len(editors) == 1 and can_be_in_pieces(forward, options) else None
+        others = editors[1:]
+        can = all(editor.by_frames for editor in others) and can_be_in_pieces(forward, options)
+        alone = editors[0].pieces if can else None
         if not forward.family.HOST_NUMBERS_BLOCKS:
             inner["patches_replace"] = numbered_blocks(options, forward.family.blocks(forward.module))
         elif alone and (pieces := alone(forward)):
-            inner["patches_replace"] = in_pieces(forward, options, pieces)
-            forward.run.fired.add(editors[0].name)
+            cross = partial(_override, forward, others, options.get(OVERRIDE))
+            inner["patches_replace"] = in_pieces(forward, options, pieces, cross)
+            whole = [block for block in range(forward.family.blocks(forward.module)) if len(pieces.of(block)) < 2]
+            forward.note(editors[0].name, whole, changed=False)
+            forward.note(editors[0].name, set(range(forward.family.blocks(forward.module))) - set(whole))
     sizes = [editor.tokens(forward) for editor in acting.values() if editor.tokens]
     chunks = in_chunks(forward.family.token_modules(forward.module), min(filter(None, sizes), default=None))
     with chunks, refining(forward, [editor.refine for editor in acting.values() if editor.refine]):
-        return executor(*bound.args[1:], **bound.kwargs)
+        result = executor(*bound.args[1:], **bound.kwargs)
+    forward.close()
+    return result
 
 
-def _override(forward: Forward, editors: list[Editor], previous: Callable | None) -> Callable:
+def _override(
+    forward: Forward, editors: list[Editor], previous: Callable | None, frames: tuple[int, ...] | None = None
+) -> Callable:
+    """frames: that the queries are of, in cross-attentions of a piece of a block; None: all tokens."""
     sites = {kind for editor in editors for kind in editor.sites}
 
     def override(func, q, k, v, heads, *args, **kwargs):
@@ -204,7 +233,8 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
         token_axis = 2 if by_head else 1
         last = forward.previous
         dim = q.shape[-1] if by_head else q.shape[-1] // heads
-        site = forward.site(kwargs.get("transformer_options", {}), q.shape[token_axis], k.shape[token_axis], dim)
+        queries = q.shape[token_axis] if frames is None else forward.layout.tokens
+        site = forward.site(kwargs.get("transformer_options", {}), queries, k.shape[token_axis], dim)
         if site is None or site.kind not in sites:
             return attention(q, k, v, heads, **kwargs)
 
@@ -224,12 +254,11 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
         proceed = backend
         for editor in editors:
             if site.kind in editor.sites:
-                forward.run.fired.add(editor.name)
                 proceed = partial(_edited, editor, proceed=proceed)
-        before, after = outside_video(forward.layout, site, q.shape[1])
+        before, after = outside_video(forward.layout, site, q.shape[1]) if frames is None else (0, 0)
         whole = len(q) == len(forward.rows) and site != last
         batch = tuple(range(len(q))) if whole else None
-        out = proceed(Call(q, k, v, mask, site, forward, before, after, batch, before))
+        out = proceed(Call(q, k, v, mask, site, forward, before, after, batch, before, frames))
         return out.unflatten(2, (heads, -1)).transpose(1, 2) if by_head_out else out
 
     return override
@@ -245,10 +274,24 @@ def outside_video(layout: Layout, site: Site, queries: int) -> tuple[int, int]:
 
 
 def _edited(editor: Editor, call: Call, proceed: Continue) -> Tensor:
+    """An editor that returns the very tensor which the call as it is gave has changed nothing."""
+    unchanged = None
+
+    def watched(given: Call) -> Tensor:
+        nonlocal unchanged
+        out = proceed(given)
+        if given is call:
+            unchanged = ref(out)  # weak, so that no tensor lives longer for it
+        return out
+
+    compiling = torch.compiler.is_compiling()  # then without its block: what changes from call to call is compiled anew
     try:
-        return editor.edit(call, proceed)
+        out = editor.edit(call, proceed if compiling else watched)
     except UnknownRows as error:
         raise RuntimeError(f"{editor.name}: {error}") from None
+    changed = compiling or unchanged is None or unchanged() is not out
+    call.forward.note(editor.name, () if compiling else (call.site.block,), changed)
+    return out
 
 
 def _four_axes(mask: Tensor | None) -> Tensor | None:

@@ -7,7 +7,7 @@ it, so nothing leaks between steps, conditionings, prompts or requests.
 
 import inspect
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -18,7 +18,9 @@ import torch
 from torch import nn
 
 from .families import Family, known_family, wan
+from .feedback import Feedback
 from .layout import Crop, Layout, Site, video_of
+from .own_windows import OwnWindows
 from .schedule import ALWAYS, EPSILON, Interval
 from .text_features import text_features
 from .timeline import SPANS
@@ -28,7 +30,7 @@ RUN = "semantic_video_run"
 
 @dataclass
 class Run:
-    """One sampling run: what is known before its first step, and which editors have come to act since.
+    """One sampling run: what is known before its first step, and what its editors have done and said since.
 
     total_frames: latent frames of the whole video; frames: those that one model call sees (a context window, where the
     host cuts the video into such); neither counts guide frames that the latent carries behind the video. conds: names
@@ -56,17 +58,15 @@ class Run:
     frame_rate: float | None = None
     options: dict = field(default_factory=dict)
     timelines: dict[UUID, tuple] = field(default_factory=dict)
-    fired: set[str] = field(default_factory=set)
-    said: set[str] = field(default_factory=set)
+    feedback: Feedback = field(default_factory=Feedback)
 
     def first_frames(self, latents: int) -> list[int]:
         """As of the model's family; Wan's where it is not known."""
         return (self.family or wan).first_frames(latents)
 
     def say_once(self, message: str, level: int = logging.INFO) -> None:
-        if message not in self.said:
-            self.said.add(message)
-            logging.log(level, "[semantic-video] %s", message)
+        """A message for users, which begins with the technique's name: see `Feedback`."""
+        self.feedback.say_once(message, level)
 
     @classmethod
     def of(cls, guider, noise: torch.Tensor, sigmas: torch.Tensor, latent_shapes=()) -> "Run":
@@ -83,7 +83,10 @@ class Run:
         heard = [entry for entries in heard for entry in entries]
         total = frames = family.clip_frames(shape, heard) if family else shape[2]
         windows = guider.model_options.get("context_handler")
-        if windows is not None and getattr(windows, "dim", None) == 2:
+        options = guider.model_options.get("transformer_options", {})
+        if isinstance(windows, OwnWindows):
+            frames = windows.frames_at_once(frames, options)
+        elif windows is not None and getattr(windows, "dim", None) == 2:
             frames = min(frames, windows.context_length + int(getattr(windows, "causal_window_fix", False)))
         conds = {
             name
@@ -106,7 +109,7 @@ class Run:
             texts=texts,
             family=family,
             frame_rate=next((float(entry["frame_rate"]) for entry in heard if "frame_rate" in entry), None),
-            options=guider.model_options.get("transformer_options", {}),
+            options=options,
             timelines=timelines,
         )
 
@@ -148,6 +151,19 @@ class Forward:
     run: Run
     state: dict = field(default_factory=dict)
     previous: Site | None = None  # the attention seen last
+    parts: dict[tuple[str, bool], set[int]] = field(default_factory=dict)
+
+    def note(self, name: str, blocks: Iterable[int] = (), changed: bool = True) -> None:
+        """That a technique was asked in these blocks, and whether it changed anything there."""
+        self.parts.setdefault((name, changed), set()).update(blocks)
+
+    @torch.compiler.disable
+    def close(self) -> None:
+        """Once the call is over, for the run's `Feedback`."""
+        if self.run.sigmas and self.parts:
+            known = [self._known_crop(uuid) for uuid in self.options.get("uuids") or [None]]
+            shown = [crop.frames if crop else range(self.layout.frames) for crop in known]
+            self.run.feedback.note(self.parts, self.step, {frame for frames in shown for frame in frames})
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What `make` returns, made once in this call of the model and kept under `key`, which starts with the
@@ -193,6 +209,18 @@ class Forward:
         return tuple(crop for crop in map(self._crop, uuids) for _ in range(each))
 
     def _crop(self, uuid: UUID | None) -> Crop:
+        if crop := self._known_crop(uuid):
+            return crop
+        seen = (self.layout.frames, *self.latent.shape[-2:])
+        self.run.say_once(
+            f"another patch shows the model {seen} of the latent's {self.run.size} (frames, height, width); which "
+            "part is not known, so masks, places and frame numbers are those of a video of that size.",
+            logging.WARNING,
+        )
+        return Crop(tuple(range(seen[0])), 0, 0, *seen[1:], seen[1:])
+
+    def _known_crop(self, uuid: UUID | None) -> Crop | None:
+        """None where it is not known which part a row shows."""
         seen = (self.layout.frames, *self.latent.shape[-2:])
         axes = [range(length) for length in self.run.size or seen]
         window = self.options.get("context_window")
@@ -203,12 +231,7 @@ class Forward:
         if area := self.run.areas.get(uuid):  # the host takes it of the window
             axes = [axis[start : start + length] for axis, length, start in zip(axes, area, area[len(area) // 2 :])]
         if tuple(map(len, axes)) != seen:
-            self.run.say_once(
-                f"another patch shows the model {seen} of the latent's {self.run.size} (frames, height, width); which "
-                "part is not known, so masks, places and frame numbers are those of a video of that size.",
-                logging.WARNING,
-            )
-            return Crop(tuple(range(seen[0])), 0, 0, *seen[1:], seen[1:])
+            return None
         frames, rows, columns = axes
         return Crop(tuple(frames), rows[0], columns[0], *seen[1:], (self.run.size or seen)[1:])
 

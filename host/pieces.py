@@ -42,12 +42,15 @@ class _Recorded(Exception):
     """Stops a block once its keys and values are known."""
 
 
-def in_pieces(forward: Forward, options: dict, pieces: Pieces) -> dict:
+Cross = Callable[[tuple[int, ...]], Callable]  # frames of a piece -> the override for its cross-attentions
+
+
+def in_pieces(forward: Forward, options: dict, pieces: Pieces, cross: Cross) -> dict:
     """What "patches_replace" of `options` becomes. Blocks that another patch has replaced stay that patch's."""
     replaced = options.get("patches_replace", {})
     blocks = dict(replaced.get("dit", {}))
     for number in range(forward.family.blocks(forward.module)):
-        blocks.setdefault(("double_block", number), _Block(forward, pieces, number))
+        blocks.setdefault(("double_block", number), _Block(forward, pieces, cross, number))
     return {**replaced, "dit": blocks}
 
 
@@ -62,8 +65,8 @@ def can_be_in_pieces(forward: Forward, options: dict) -> bool:
 class _Block:
     """A block of the host's, as an entry of "patches_replace"."""
 
-    def __init__(self, forward: Forward, pieces: Pieces, number: int):
-        self.forward, self.pieces, self.number = forward, pieces, number
+    def __init__(self, forward: Forward, pieces: Pieces, cross: Cross, number: int):
+        self.forward, self.pieces, self.cross, self.number = forward, pieces, cross, number
 
     def __call__(self, arguments: dict, extra: dict) -> dict:
         run, pieces = extra["original_block"], self.pieces.of(self.number)
@@ -103,16 +106,18 @@ class _Block:
         return found
 
     def attention(self, frames: list[int], seen: list[tuple[Tensor, Tensor]]) -> Callable:
-        """An override for one piece: its first attention is the self-attention, the others know nothing of time."""
-        previous, first = self.forward.options.get(OVERRIDE), True
+        """An override for one piece: its first attention is the self-attention, the others look at words and images."""
+        previous, first, cross = self.forward.options.get(OVERRIDE), True, self.cross(tuple(frames))
 
         def override(func, q, k, v, heads, *args, **kwargs):
             nonlocal first
-            if first:
-                first = False
-                q, k = (self.placed(x, frames, heads) for x in (q, k))
-                if seen:
-                    k, v = (torch.cat((own, *others), 1) for own, others in zip((k, v), zip(*seen)))
+            if not first:
+                return cross(func, q, k, v, heads, *args, **kwargs)
+            first, tokens = False, self.forward.layout.tokens
+            self.forward.site(kwargs.get("transformer_options", {}), tokens, tokens, q.shape[-1] // heads)
+            q, k = (self.placed(x, frames, heads) for x in (q, k))
+            if seen:
+                k, v = (torch.cat((own, *others), 1) for own, others in zip((k, v), zip(*seen)))
             attend = previous if previous else lambda func, *args, **kwargs: func(*args, **kwargs)
             return attend(func, q, k, v, heads, *args, **kwargs)
 

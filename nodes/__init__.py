@@ -15,6 +15,7 @@ from .plan_edit import PlanCombineNode, PlanEditNode
 from .plan_files import PlanLoadNode, PlanSaveNode
 from .plan_train import PlanAdapterTrainNode
 from .planner import PlannerLoadNode, PlannerSampleNode
+from .planner_train import PlannerTrainNode
 from .prompt_timeline import PromptTimelineApplyNode, PromptTimelineNode, TimelineSpanNode
 from .semantic_plan import PlanPreviewNode, SemanticEncoderNode, VisionTowerLoaderNode
 from .ssg_adapter import SSGAdapterApplyNode, SSGAdapterLoaderNode
@@ -61,12 +62,10 @@ NODES = [
     DraftEditNode,
     StartSigmasNode,
     StartStepNode,
-    PromptTimelineNode,
-    TimelineSpanNode,
-    PromptTimelineApplyNode,
     PlannerLoadNode,
     PlannerSampleNode,
     PlanAdapterLoaderNode,
     PlanAdapterApplyNode,
     PlanAdapterTrainNode,
+    PlannerTrainNode,
 ]

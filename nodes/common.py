@@ -1,13 +1,17 @@
 """What nodes share: socket types, folders, categories, checks of pictures, and the inputs that every patch node ends
 with."""
 
+import json
 from pathlib import Path
 
 import folder_paths
+import numpy as np
 import torch
 from comfy_api.latest import io
 
 from ..host.target_file import target_file
+from ..training.loss_plot import loss_plot
+from ..training.validation import PATIENCE
 
 GUIDANCE = "semantic video/guidance"
 LONG_VIDEO = "semantic video/long video"
@@ -81,6 +85,74 @@ def weight_dtype() -> io.Combo.Input:
         tooltip="How the weights are kept. default is as in the file; fp8 takes less memory and loses a little "
         "precision.",
     )
+
+
+def number(kind, name: str, default, least, most, tooltip: str, step=1, **options):
+    """An input of `kind`, io.Int or io.Float."""
+    return kind.Input(name, default=default, min=least, max=most, step=step, tooltip=tooltip, **options)
+
+
+def validation_inputs() -> list:
+    """Of nodes that train on a folder of videos: how it is measured and kept."""
+    later = {"optional": True, "advanced": True}
+    return [
+        number(
+            io.Float,
+            "validation",
+            0.1,
+            0.0,
+            0.5,
+            "Share of the videos that is not learnt from, but measures. Higher measures better and leaves fewer to "
+            "learn; 0: none.",
+            0.05,
+            **later,
+        ),
+        number(
+            io.Int,
+            "validate_every",
+            50,
+            1,
+            100000,
+            "Steps between two validations. Higher costs less time. The file is written when validation is better than "
+            "before.",
+            **later,
+        ),
+        number(
+            io.Int,
+            "patience",
+            PATIENCE,
+            0,
+            1000,
+            "Validations without a better one that end the training. Higher waits longer; 0 never ends it early.",
+            **later,
+        ),
+        number(
+            io.Float,
+            "checkpoint_minutes",
+            5.0,
+            0.0,
+            600.0,
+            "Minutes between checkpoints. Cancelling loses no more. Higher writes less often.",
+            1.0,
+            **later,
+        ),
+    ]
+
+
+def described(seed: int, steps: int):
+    """What a training node writes into its file: `Describe` of training/plan_videos.py."""
+
+    def describe(state, facts: dict, losses: dict[str, float]) -> dict[str, str]:
+        here = {"seed": seed, "planned_steps": steps, "steps": state.step, "minutes": round(state.seconds / 60, 1)}
+        return {"training": json.dumps(facts | here | losses)}
+
+    return describe
+
+
+def plot(state, name: str) -> torch.Tensor:
+    """IMAGE of a training's losses."""
+    picture = np.asarray(loss_plot(state.curves, f"{name}, {state.step} steps"), dtype=np.float32) / 255
+    return torch.from_numpy(picture)[None]
 
 
 def rgb(name: str, image: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..host.schedule import Interval
 from ..kernels.focal_guidance import Fit
 from ..kernels.keywords import parse
-from ..patches.focal_guidance import FocalGuidance, apply
+from ..patches.focal_guidance import CacheOf, FocalGuidance, apply
 from .common import GUIDANCE, strength_start_end
 
 
@@ -101,6 +101,15 @@ class FocalGuidanceNode(io.ComfyNode):
                 *strength_start_end(
                     "How much of all this: an exponent of keyword_weight, a factor of cache and anchor."
                 ),
+                io.Combo.Input(
+                    "cache_of",
+                    options=list(CacheOf.__args__),
+                    default=CacheOf.__args__[0],
+                    optional=True,
+                    advanced=True,
+                    tooltip="For the cache. keywords: only how attention is shared out between the keywords, as in the "
+                    "source blocks on average; all else, padding too, keeps what it has. Needs two keywords or more.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model, hearing its keywords.")],
         )
@@ -120,6 +129,7 @@ class FocalGuidanceNode(io.ComfyNode):
         strength=1.0,
         start=0.0,
         end=1.0,
+        cache_of="whole map",
         clip=None,
         region=None,
     ) -> io.NodeOutput:
@@ -133,6 +143,7 @@ class FocalGuidanceNode(io.ComfyNode):
             cache=cache,
             blocks=blocks,
             source_blocks=source_blocks,
+            cache_of=cache_of,
             strength=strength,
             interval=Interval(start, end),
         )

@@ -1,30 +1,20 @@
 """Training a Plan Adapter on a folder of videos: training/plan_adapter.py, with ComfyUI's own loaders in front."""
 
-import json
-from dataclasses import replace
 from pathlib import Path
 
 import folder_paths
-import numpy as np
-import torch
 from comfy_api.latest import io
 
 from ..host.vision import tower_of
-from ..kernels.compressor import Compressor, CompressorSpec, initialise
-from ..kernels.plan_adapter import parameter_count
-from ..patches.plan_file import compressed_encoder, save_compressor
-from ..patches.plan_weights import load_plan_adapter, save
-from ..training.loss_plot import loss_plot
+from ..patches.plan_weights import load_plan_adapter
 from ..training.plan import Plan as TrainingPlan
-from ..training.plan_adapter import Settings, part, spec_for, train_plan_adapter
+from ..training.plan_adapter import Settings
 from ..training.plan_folder import PlanFolder, Shape
+from ..training.plan_videos import AdapterShape, train_adapter_on_videos
 from ..training.ssg_model import blocks_of
+from ..training.validation import PATIENCE
 from ..training.video_files import ENDINGS
-from .common import PLANS, Clip, PlanAdapter, Tower, new_model_patch
-
-
-def number(kind, name: str, default, least, most, tooltip: str, step=1, **options):
-    return kind.Input(name, default=default, min=least, max=most, step=step, tooltip=tooltip, **options)
+from .common import PLANS, Clip, PlanAdapter, Tower, described, new_model_patch, number, plot, validation_inputs
 
 
 class PlanAdapterTrainNode(io.ComfyNode):
@@ -113,6 +103,14 @@ class PlanAdapterTrainNode(io.ComfyNode):
                     advanced=True,
                     tooltip="On leaves the model's weights in main memory: less GPU memory, more time.",
                 ),
+                *validation_inputs(),
+                io.Boolean.Input(
+                    "gradient_checkpointing",
+                    default=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="On takes far less memory and a third more time.",
+                ),
             ],
             outputs=[
                 PlanAdapter.Output(display_name="adapter", tooltip="For Plan Adapter Apply."),
@@ -146,35 +144,31 @@ class PlanAdapterTrainNode(io.ComfyNode):
         rows=0,
         columns=0,
         offloading=False,
+        validation=0.1,
+        validate_every=50,
+        patience=PATIENCE,
+        checkpoint_minutes=5.0,
+        gradient_checkpointing=True,
     ) -> io.NodeOutput:
         target = new_model_patch(filename, may_exist=resume, remedy="delete it, or turn resume on")
-        chosen = blocks_of(model, blocks)
+        shape = AdapterShape(dims, rank, seen, blocks_of(model, blocks), rows, columns)
         work = Path(folder_paths.get_output_directory()) / "semantic_video" / "training"
-        shape = Shape(width, height, length, fps, plan_fps)
-        tower = tower_of(encoder)
-        videos = PlanFolder(folder, shape, clip, tower, work / "plans", vae)
-        with torch.inference_mode():
-            videos.fill()
-        features = videos.entry(videos.videos[0])["features"]
-        spec = spec_for(model, dims, tower.name, chosen, rank, seen=seen)
-        compressor_spec = CompressorSpec(features.shape[-1], tower.name, dims)
-        with torch.inference_mode(False):
-            compressor = Compressor(compressor_spec)
-            initialise(compressor, seed)
-            compressor.normalise(torch.stack([videos.entry(video)["features"].mean(0) for video in videos.videos[:64]]))
-        plan = TrainingPlan(filename, work, steps=steps, batch=batch_size, seed=seed, rate=learning_rate, resume=resume)
-
-        def export(weights, state) -> None:
-            about = {"steps": state.step, "videos": len(videos), "parameters": parameter_count(spec), "fps": plan_fps}
-            compressed = Compressor(compressor_spec)
-            compressed.load_state_dict(part(weights, "compressor"))
-            save_compressor(compressed, target.with_name(f"{target.stem}_compressor.safetensors"))
-            made = replace(spec, encoder=compressed_encoder(compressor_spec, compressed.state_dict()))
-            save(part(weights, "adapter"), made, target, {"training": json.dumps(about)})
-
-        grid = (rows or features.shape[1], columns or features.shape[2])
-        settings = Settings(grid=grid if rows or columns else None, offload=offloading)
-        draw = videos.for_adapter(model, batch_size)
-        _, state = train_plan_adapter(model, spec, compressor, draw, plan, export, settings)
-        picture = np.asarray(loss_plot(state.curves, f"{filename}, {state.step} steps"), dtype=np.float32) / 255
-        return io.NodeOutput(load_plan_adapter(target), torch.from_numpy(picture)[None])
+        frames = Shape(width, height, length, fps, plan_fps)
+        videos = PlanFolder(folder, frames, clip, tower_of(encoder), work / "plans", vae)
+        plan = TrainingPlan(
+            filename,
+            work,
+            steps=steps,
+            batch=batch_size,
+            seed=seed,
+            rate=learning_rate,
+            resume=resume,
+            checkpoint_minutes=checkpoint_minutes,
+        )
+        settings = Settings(
+            checkpointing=gradient_checkpointing, offload=offloading, every=validate_every, patience=patience
+        )
+        state = train_adapter_on_videos(
+            videos, model, target, plan, described(seed, steps), shape, validation, settings
+        )
+        return io.NodeOutput(load_plan_adapter(target), plot(state, filename))

@@ -1,23 +1,20 @@
 """Training an SSG Adapter on a folder of videos: training/ssg_adapter.py, with ComfyUI's own loaders in front."""
 
-import json
 from pathlib import Path
 
 import folder_paths
-import numpy as np
-import torch
 from comfy_api.latest import io
 
 from ..patches.ssg_adapter_file import load_adapter
-from ..training.loss_plot import loss_plot
 from ..training.plan import Plan
-from ..training.ssg_adapter import PATIENCE, Settings, train_on_videos
+from ..training.ssg_adapter import Settings, train_on_videos
 from ..training.ssg_model import blocks_of
+from ..training.validation import PATIENCE
 from ..training.video_encoding import Encoders, Shape
 from ..training.video_files import ENDINGS
 from ..training.video_folder import VideoFolder
 from .common import SPATIAL_PROMPT as CATEGORY
-from .common import Adapter, Clip, new_model_patch
+from .common import Adapter, Clip, described, new_model_patch, plot
 
 STYLES = ("grey", "darken", "blur")
 
@@ -274,13 +271,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
             checkpoint_minutes=checkpoint_minutes,
         )
 
-        def describe(state, facts: dict, losses: dict[str, float]) -> dict[str, str]:
-            here = {"seed": seed, "planned_steps": steps, "steps": state.step, "minutes": round(state.seconds / 60, 1)}
-            return {"training": json.dumps(facts | here | losses)}
-
         settings = Settings(None, validate_every, patience, gradient_checkpointing, offloading)
-        state = train_on_videos(
-            videos, target, plan, describe, validation, settings, rank=rank, blocks=chosen, token_width=token_width
-        )
-        picture = np.asarray(loss_plot(state.curves, f"{filename}, {state.step} steps"), dtype=np.float32) / 255
-        return io.NodeOutput(load_adapter(target), torch.from_numpy(picture)[None])
+        options = {"rank": rank, "blocks": chosen, "token_width": token_width}
+        state = train_on_videos(videos, target, plan, described(seed, steps), validation, settings, **options)
+        return io.NodeOutput(load_adapter(target), plot(state, filename))

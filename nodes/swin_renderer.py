@@ -104,6 +104,53 @@ class SwinRendererNode(io.ComfyNode):
                     "windows together more and costs more. -1 is automatic: 1 where windows follow a Prompt Timeline, "
                     "otherwise none.",
                 ),
+                io.Int.Input(
+                    "trained",
+                    default=0,
+                    min=0,
+                    max=1024,
+                    advanced=True,
+                    optional=True,
+                    tooltip="Length of the videos that the model was trained on, in latent frames; all that is "
+                    "automatic here follows it. Higher means longer windows and less compressed time. 0 is "
+                    "what the model's family was trained on: 21 for Wan, 33 for HunyuanVideo. For models that "
+                    "were trained anew.",
+                ),
+                io.Int.Input(
+                    "lead_in",
+                    default=0,
+                    min=0,
+                    max=64,
+                    advanced=True,
+                    optional=True,
+                    tooltip="With a Prompt Timeline: how many latent frames before each window go through the model "
+                    "with it and are dropped, so that no window begins as a video begins. Higher gives "
+                    "cleaner first frames and costs more. Above 0 windows run one by one, as ComfyUI's "
+                    "context windows do, and this takes the place of look_back.",
+                ),
+                io.Int.Input(
+                    "blend",
+                    default=0,
+                    min=0,
+                    max=64,
+                    advanced=True,
+                    optional=True,
+                    tooltip="With a Prompt Timeline: how many latent frames on either side of a border are blended "
+                    "from both its windows. Higher makes softer borders, and events that come less surely. "
+                    "Above 0 windows run one by one, as with lead_in.",
+                ),
+                io.Float.Input(
+                    "lead_noise",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    advanced=True,
+                    optional=True,
+                    tooltip="How noisy a lead-in is beside its window, after what the window before has answered. "
+                    "Lower tells a window more surely where things are, so that they jump less at its border; 1 is as "
+                    "noisy as the window.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model, rendering in windows.")],
         )
@@ -123,6 +170,10 @@ class SwinRendererNode(io.ComfyNode):
         end,
         time_scale=1.0,
         look_back=-1,
+        trained=0,
+        lead_in=0,
+        blend=0,
+        lead_noise=0.5,
     ) -> io.NodeOutput:
         config = SwinRenderer(
             window,
@@ -135,5 +186,9 @@ class SwinRendererNode(io.ComfyNode):
             Interval(start, end),
             time_scale,
             look_back,
+            trained,
+            lead_in,
+            blend,
+            lead_noise,
         )
         return io.NodeOutput(apply(model, config))

@@ -2,6 +2,8 @@
 
 import re
 
+from ..host.ranges import ranges
+
 
 def parse_blocks(text: str, blocks: int) -> frozenset[int]:
     """Numbers and ranges (both ends included) separated by commas; empty text is the empty set.
@@ -32,10 +34,4 @@ def blocks_of(name: str, text: str, blocks: int) -> frozenset[int]:
 
 def write_blocks(blocks: list[int]) -> str:
     """[0, 2, 3, 4] -> "0,2-4", as `parse_blocks` reads it."""
-    runs: list[list[int]] = []
-    for block in sorted(blocks):
-        if runs and runs[-1][1] == block - 1:
-            runs[-1][1] = block
-        else:
-            runs.append([block, block])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    return ranges(blocks)

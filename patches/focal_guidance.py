@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from functools import partial
 from math import isqrt
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..host.call import Call, by_crop
-from ..host.editing import edit_attention
+from ..host.editing import edit_attention, left_alone
 from ..host.families import family_of
 from ..host.forward import Run
 from ..host.schedule import ALWAYS, Interval
@@ -17,10 +18,12 @@ from ..kernels.focal_guidance import Fit, Source, anchor, anchored, clip_region,
 from ..kernels.ssg_adapter import crop_mask
 from .blocks import blocks_of
 from .focal_cache import carried, carry_joint, carry_text
+from .focal_columns import Columns, add_source, carry_columns
 from .per_frame import per_latent_frame
 from .prompt_words import keyword_tokens, text_columns, video_tokens
 
 NAME = "Focal Guidance"
+CacheOf = Literal["whole map", "keywords"]
 IMAGE_TOKENS = 257  # of one image in the image branch: class token, then 16 x 16; two images with a last frame
 
 
@@ -31,6 +34,7 @@ class FocalGuidance:
     region: where in the video guidance acts, [1 | frames, any height, any width], 0..1, or None for everywhere.
     anchor: how much of the region's image features joins the keywords (Wan 2.1 I2V). cache: from -1 (away from the
     source's map) to 1 (its map instead). blocks: weak ones, "" for all; source_blocks: those whose map is carried.
+    cache_of: the whole map, or only how attention is shared out between the keywords.
     """
 
     text: str = ""
@@ -42,6 +46,7 @@ class FocalGuidance:
     cache: float = 0.0
     blocks: str = ""
     source_blocks: str = ""
+    cache_of: CacheOf = "whole map"
     strength: float = 1.0
     interval: Interval = ALWAYS
 
@@ -56,6 +61,8 @@ class FocalGuidance:
             raise ValueError(f"strength {self.strength}: must be from 0 (the model as it is) to 1.")
         if self.fit not in Fit.__args__:
             raise ValueError(f"clip_fit '{self.fit}': choose one of {', '.join(Fit.__args__)}.")
+        if self.cache_of not in CacheOf.__args__:
+            raise ValueError(f"cache_of '{self.cache_of}': choose one of {', '.join(CacheOf.__args__)}.")
         if self.anchor and self.region is None:
             raise ValueError(
                 "region: missing. anchor takes image features from a region: connect a mask, or set it to 0."
@@ -69,7 +76,11 @@ class FocalGuidance:
 
     @property
     def words(self) -> bool:
-        return self.weight != 1.0 or self.anchor != 0.0
+        return self.weight != 1.0 or self.anchor != 0.0 or self.columns
+
+    @property
+    def columns(self) -> bool:
+        return self.cache != 0.0 and self.cache_of == "keywords"
 
     @property
     def active(self) -> bool:
@@ -90,7 +101,7 @@ class Plan:
 class Kept:
     """What stays from block to block of one call: the running source, the region of its tokens, a block's anchor."""
 
-    source: Source | None = None
+    source: Source | Columns | None = None
     region: Tensor | None = None
     anchor: Tensor | None = None
 
@@ -103,7 +114,7 @@ def apply(model, clip, config: FocalGuidance):
     family, module = family_of(model), model.model.diffusion_model
     plan = plan_blocks(config, family.blocks(module))
     if not config.active:
-        return model
+        return left_alone(model)
     if config.anchor and getattr(module, "img_emb", None) is None:
         raise ValueError(
             f"anchor {config.anchor}: this {family.NAME} has no image branch to take features from (T2V models, Wan "
@@ -179,13 +190,15 @@ def guide(
         if block in plan.weak:
             kept.anchor = image_anchor(config, call, rows)
         return proceed(call)
-    if block in plan.sources:
+    columns = text_columns(call, tokens, chosen) if tokens else []
+    if block in plan.sources and config.columns:
+        kept.source = add_source(call, rows, columns, kept.source)
+    elif block in plan.sources:
         kept.source = None  # before the next is made: there is never more than one
         kept.source = carried(call, rows)
     if block not in plan.weak:
         return proceed(call)
 
-    columns = text_columns(call, tokens, chosen) if tokens else []
     louder = partial(weigh, columns=columns, weight=config.weight**config.strength, rows=rows)
     v = call.v
     if kept.anchor is not None:
@@ -196,7 +209,9 @@ def guide(
     keys = louder(call.k, v, call.mask) if changed else None
     guided = call.replace(k=keys.k, v=keys.v, mask=keys.mask) if changed else call.replace(v=v)
     out = proceed(guided)
-    if block in plan.cached and kept.source:
+    if block in plan.cached and kept.source and config.columns:
+        out = carry_columns(call, guided, out, kept.source, rows, columns, config.cache * config.strength)
+    elif block in plan.cached and kept.source:
         add = carry_joint if call.site.kind == "joint" else carry_text
         out = add(
             call, guided, out, kept.source, rows, louder if changed else None, config.cache * config.strength, proceed

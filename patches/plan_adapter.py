@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from ..host.call import Call, by_crop
-from ..host.editing import attend, edit_attention
+from ..host.editing import attend, edit_attention, left_alone
 from ..host.families import family_of, hunyuan, wan
 from ..host.forward import Forward, Run
 from ..host.layout import Crop
@@ -77,7 +77,7 @@ def apply(model, adapter, guide: PlanGuide):
             require_covers(guide.plan, frames / guide.fps)
 
     if guide.strength == 0:
-        return model
+        return left_alone(model)
     patched = edit_attention(model, NAME, by_crop(edit), sites=SITES, interval=guide.interval, check=check_run)
     return attach_weights(patched, "plan_adapter", adapter)
 

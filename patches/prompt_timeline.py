@@ -66,6 +66,7 @@ def apply(model, conditioning: list, config: PromptTimeline):
         splits="frames",
         check=partial(check_run, family, config),
         refine=refine,
+        by_frames=True,
         active=config.strength > 0,
     )
     if config.strength > 0:
@@ -132,9 +133,11 @@ def each_timeline(family: Family, config: PromptTimeline, call: Call, proceed: C
 def parted(
     family: Family, config: PromptTimeline, spoken: tuple[Spoken, ...], frames: tuple[int, ...], call: Call, proceed
 ) -> Tensor:
-    """The attention of rows with one timeline that show one part of the video."""
+    """The attention of rows with one timeline that show one part of the video, the latent frames `frames`."""
     if len(spoken) < 2:
         return proceed(call)
+    held = tuple(range(len(frames))) if call.frames is None else call.frames
+    frames = tuple(frames[index] for index in held)
     parts = call.forward.once(
         (NAME, spoken, frames, call.site.kind, call.before, call.after, call.q.shape[1]),
         lambda: parts_of(call, spoken, frame_weights(family, config, spoken, frames, call.forward.run)),
@@ -145,7 +148,14 @@ def parted(
         front = call.keys_before - (call.k.shape[1] - k.shape[1])  # of the text, which is in front, some is gone
         return proceed(
             call.replace(
-                q=q, k=k, v=v, mask=mask, before=outside, after=0, frames=part.frames, keys_before=max(front, 0)
+                q=q,
+                k=k,
+                v=v,
+                mask=mask,
+                before=outside,
+                after=0,
+                frames=tuple(held[index] for index in part.frames),
+                keys_before=max(front, 0),
             )
         )
 

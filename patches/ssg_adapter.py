@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..host.call import by_crop
-from ..host.editing import Call, attend, edit_attention
+from ..host.editing import Call, attend, edit_attention, left_alone
 from ..host.families import family_of, hunyuan, ltx, minimax, wan
 from ..host.forward import Run
 from ..host.weights import attach_weights
@@ -63,7 +63,7 @@ def apply(model, adapter, guide: Guide):
             per_latent_frame("mask", guide.mask, run.total_frames, family.first_frames)
 
     if guide.strength == 0:
-        return model
+        return left_alone(model)
     sites = ("text", "joint")
     patched = edit_attention(model, NAME, by_crop(edit), sites=sites, interval=guide.interval, check=check)
     return attach_weights(patched, "ssg_adapter", adapter)

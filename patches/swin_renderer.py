@@ -3,6 +3,7 @@ that the model knows."""
 
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -11,12 +12,12 @@ from ..host.call import Call, by_crop
 from ..host.editing import edit_attention
 from ..host.families import Family, family_of
 from ..host.forward import Forward, Run
+from ..host.own_windows import Window, shows_own_window, with_own_windows
 from ..host.pieces import Piece, Pieces
-from ..host.schedule import ALWAYS, Interval
 from ..host.timeline import TIMELINE
+from ..kernels.overlap import overlapping, sharpened
 from ..kernels.parts import attend_parts, window_parts
 from ..kernels.swin_renderer import (
-    Anchors,
     anchor_frames,
     anchor_interval,
     automatic_window,
@@ -27,62 +28,10 @@ from ..kernels.swin_renderer import (
 )
 from ..kernels.wording import counted
 from .blocks import parse_blocks
+from .swin_config import SwinRenderer
 from .swin_positions import at_scale, automatic_scale, frames_at_scale
 
 NAME = "Swin Renderer"
-
-
-@dataclass(frozen=True)
-class SwinRenderer:
-    """window, anchor_interval, anchor_budget, look_back: latent frames. window 0: what suits the model and the anchors;
-    anchor_interval 0: as dense as the budget allows; anchor_budget 0: the trained length, or twice that where time is
-    compressed.
-
-    strength: 1 = windows, 0 = the unpatched model, between = blend of both outputs. dense_blocks: blocks that keep full
-    attention, as in "0-3,38". time_scale: places in time are multiplied by it; 1 = as they are, 0 = so that the whole
-    video spans the trained length. look_back: frames before a window that it sees; -1 = 1 where windows follow a
-    timeline, else none.
-    """
-
-    window: int = 0
-    shift: bool = True
-    anchors: Anchors = "none"
-    anchor_interval: int = 0
-    anchor_budget: int = 0
-    dense_blocks: str = ""
-    strength: float = 1.0
-    interval: Interval = ALWAYS
-    time_scale: float = 1.0
-    look_back: int = -1
-
-    def __post_init__(self):
-        if self.window < 0:
-            raise ValueError(f"window {self.window}: must not be negative; 0 chooses for you.")
-        if self.shift and self.window % 2:
-            raise ValueError(
-                f"window {self.window}: must be even, because odd blocks shift by half a window. Use "
-                f"{self.window + 1}, or turn shift off."
-            )
-        if self.anchors not in Anchors.__args__:
-            raise ValueError(f"anchors '{self.anchors}': choose one of {', '.join(Anchors.__args__)}.")
-        if self.anchor_interval < 0 or self.anchor_budget < 0:
-            raise ValueError(
-                f"anchor_interval {self.anchor_interval}, anchor_budget {self.anchor_budget}: must not be negative; 0 "
-                "chooses for you."
-            )
-        if not 0.0 <= self.strength <= 1.0:
-            raise ValueError(f"strength {self.strength}: must be from 0 (full attention) to 1 (windows).")
-        if not 0.0 <= self.time_scale <= 1.0:
-            raise ValueError(
-                f"time_scale {self.time_scale}: must be from 0 (automatic) to 1 (places in time as they are)."
-            )
-        if self.look_back < -1:
-            raise ValueError(f"look_back {self.look_back}: must not be negative; -1 chooses for you.")
-
-    @property
-    def compressed(self) -> bool:
-        """Whether long videos stand closer in time than the model places them."""
-        return self.time_scale != 1.0
 
 
 def timeline_of(options: dict) -> tuple[int, ...]:
@@ -123,7 +72,7 @@ class Windows:
     @property
     def trained(self) -> int:
         """Latent frames of the videos that the model was trained on. LTX was trained on seconds, not on frames."""
-        return self.family.trained_frames(self.module, self.frame_rate)
+        return self.config.trained or self.family.trained_frames(self.module, self.frame_rate)
 
     @property
     def budget(self) -> int:
@@ -158,11 +107,19 @@ class Windows:
         frames = len(shown)
         if block in self.dense_blocks:
             return [(0, frames)]
+        if self.config.on_their_own and shows_own_window(forward.options):
+            return [(0, frames)]
         if timeline := timeline_of(forward.options):
             return story_spans(shown, timeline, self.longest(frames))
         if frames <= self.window(frames):
             return [(0, frames)]
         return window_spans(frames, self.window(frames), shifted=self.config.shift and block % 2 == 1)
+
+    def on_their_own(self, frames: int, options: dict) -> list[Window]:
+        """The windows of a video of so many latent frames that go through the model one by one."""
+        timeline = timeline_of(options)
+        spans = story_spans(tuple(range(frames)), timeline, self.longest(frames)) if timeline else [(0, frames)]
+        return [(one.frames, one.weights) for one in overlapping(spans, self.config.lead_in, self.config.blend)]
 
     def tokens(self, forward: Forward) -> int | None:
         """What goes through the model at once while windows act: as many tokens as a video of the trained length."""
@@ -174,7 +131,8 @@ class Windows:
     def pieces(self, forward: Forward) -> Pieces | None:
         """The windows of each block, where they alone matter and all rows show the same frames."""
         shown = {crop.frames for crop in forward.crops}
-        if self.config.strength < 1.0 or self.tokens(forward) is None or len(shown) > 1:
+        alone = self.config.on_their_own and shows_own_window(forward.options)
+        if alone or self.config.strength < 1.0 or self.tokens(forward) is None or len(shown) > 1:
             return None
         [frames] = shown
         count = len(frames)
@@ -187,6 +145,12 @@ class Windows:
         scale = self.time_scale(count)
         return Pieces(of, lambda x, listed: frames_at_scale(forward, x, listed, scale))
 
+    def chosen(self, frames: int, timeline: bool) -> str:
+        """What it does to so many frames, in words, with the values that 0 stands for."""
+        cut = f"along the timeline, of at most {self.longest(frames)}" if timeline else f"of {self.window(frames)}"
+        beside = f"{counted(len(self.anchors(frames)), 'anchor')}, time_scale {self.time_scale(frames):.3g}"
+        return f"{counted(frames, 'latent frame')} in windows {cut}, {beside}"
+
     def check(self, run: Run) -> None:
         """Raises ValueError, before the first step, for what cannot work in `run`; says what will not work well."""
         frames, width = run.frames, self.window(run.frames)
@@ -198,6 +162,7 @@ class Windows:
                     f"one window of {width}; nothing to cut."
                 )
             return
+        run.say_once(f"{NAME}: {self.chosen(frames, timeline)}.")
         visible = width + len(self.anchors(frames))
         if self.config.anchors != "none" and visible > self.budget:
             raise ValueError(
@@ -205,6 +170,8 @@ class Windows:
                 f"latent frames, more than the {self.budget} of anchor_budget. Set anchor_interval to 0 (automatic) or "
                 f"at least {anchor_interval(frames, width, self.budget)}, or a smaller window."
             )
+        if self.config.on_their_own and not timeline:
+            run.say_once(f"{NAME}: lead_in and blend act where windows follow a Prompt Timeline; this video has none.")
         alone = (
             self.config.anchors == "none" and not timeline and len(self.dense_blocks) < self.family.blocks(self.module)
         )
@@ -257,6 +224,9 @@ def apply(model, config: SwinRenderer):
         """Where a timeline counts frames, rows that show different ones are apart."""
         return (by_crop(edit) if timeline_of(call.forward.options) else edit)(call, proceed)
 
+    if config.on_their_own and config.strength > 0:
+        ahead = partial(sharpened, share=config.lead_noise) if config.lead_noise < 1 else None
+        model = with_own_windows(model, chosen.on_their_own, config.interval, ahead)
     return edit_attention(
         model,
         NAME,

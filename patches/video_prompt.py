@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..host.call import by_crop
-from ..host.editing import Call, edit_attention
+from ..host.editing import Call, edit_attention, left_alone
 from ..host.families import family_of, wan
 from ..host.forward import Run
 from ..host.memory import count_cond
@@ -92,7 +92,7 @@ def apply(model, expert, config: VideoPrompt):
             )
 
     if config.strength == 0.0:
-        return model
+        return left_alone(model)
     patched = edit_attention(model, NAME, by_crop(edit), sites=("self", "text"), interval=config.interval, check=check)
     return attach_weights(count_cond(patched, LATENT), "video_prompt", expert)
 

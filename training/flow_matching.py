@@ -13,7 +13,7 @@ as before.
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, autocast
 
 from ..host.frozen_model import batch_groups, cat_conds, denoised, sigmas_at
 from ..kernels.flow_matching import denoised_error, stratified, weighted_losses
@@ -50,7 +50,7 @@ def losses(model, batch: Batch, seed: int, dtype: torch.dtype | None = torch.bfl
         rows = [mine[i] for i in group]
         conds = cat_conds([batch.conds[i] for i in rows], x.device)
         options = {name: value[rows] for name, value in batch.options.items()}
-        with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
+        with autocast(x.device.type, dtype, enabled=dtype is not None):
             predicted = denoised(model, x[rows], sigma[rows], conds, options)
         error[rows] = denoised_error(predicted, x0[rows], sigma[rows])
     return {name: value * processes() for name, value in weighted_losses(error, sigma, batch.cover).items()}

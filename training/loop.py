@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from ..host.feedback import say
 from . import parallel
 from .checkpoint import load_checkpoint, save_checkpoint
 from .loss_plot import loss_plot
@@ -86,7 +87,7 @@ def train(
         else:  # one bad batch must not end a night's run
             bad += 1
             if first and not warned:
-                logging.warning("[semantic-video] %s: step %d left out, %s", plan.name, state.step, NOT_FINITE)
+                say(f"{plan.name}: step {state.step} left out, {NOT_FINITE}", logging.WARNING)
             warned = True
             if bad == MOST_BAD_STEPS:
                 raise ValueError(_nothing_learnt(plan, state))

@@ -28,8 +28,9 @@ from ..kernels.plan_spec import PlanAdapterSpec
 from ..kernels.ssg_adapter import dense
 from ..patches.plan_adapter import NAME, SITES, acts, added, groups_of
 from . import flow_matching
-from .loop import Export, train
+from .loop import Export
 from .plan import Plan, State
+from .validation import Validation, train_validated
 
 PLANS = "semantic_video_plans"  # transformer option: the plan of each video of the batch
 BETA = 3e-4  # of the KL term, in nats a token; unpublished, our choice
@@ -55,7 +56,8 @@ Draw = Callable[[Random], Batch]
 class Settings:
     """grid: rows and columns to which plans are made smaller, by means, None as they are; beta: weight of the KL term;
     tau: most noise on a plan; checkpointing: blocks run twice, which saves most of the memory; offload: the model's
-    weights stay in main memory; dtype: of autocast, or None."""
+    weights stay in main memory; dtype: of autocast, or None. validate: draws of videos that are not learnt from; every,
+    patience: as in validation.py."""
 
     grid: tuple[int, int] | None = None
     beta: float = BETA
@@ -63,6 +65,9 @@ class Settings:
     checkpointing: bool = True
     offload: bool = False
     dtype: torch.dtype | None = torch.bfloat16
+    validate: Draw | None = None
+    every: int = 50
+    patience: int = 0
 
 
 USUAL = Settings()
@@ -171,9 +176,9 @@ def train_plan_adapter(
     export: Export,
     settings: Settings = USUAL,
 ) -> tuple[dict[str, Tensor], State]:
-    """Trains until the plan is done; returns the averaged weights, "adapter." and "compressor." of both. When the user
-    interrupts, the last checkpoint stays. export(weights, state): every plan.export_minutes, and at the end. MODEL
-    itself is left as it was. Raises ValueError as `train` does."""
+    """Trains until the plan is done or validation gets no better; returns the averaged weights, "adapter." and
+    "compressor." of both. When the user interrupts, the last checkpoint stays. export(weights, state): as in
+    `train_validated`. MODEL itself is left as it was. Raises ValueError as `train` does."""
     with ExitStack() as stack:
         stack.enter_context(in_training())
         model = own_copy(model)
@@ -194,7 +199,14 @@ def train_plan_adapter(
             bar.update_absolute(step if plan.steps else int(1000 * done))
             return losses(patched, compressor, draw, Random(f"{plan.seed}/{step}/plan"), settings)
 
-        weights, state = train(plan, nn.ModuleDict(parts), loss_of, export)
+        kept = None
+        if settings.validate is not None:
+
+            def held_out(rng: Random) -> Tensor:
+                return losses(patched, compressor, settings.validate, rng, settings, dropout=False)["loss"]
+
+            kept = Validation(held_out, settings.every, settings.patience)
+        weights, state = train_validated(plan, nn.ModuleDict(parts), loss_of, export, kept)
         bar.update_absolute(bar.total)
     return weights, state
 

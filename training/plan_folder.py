@@ -2,7 +2,7 @@
 texts and, for an adapter, latents; encoded once, kept on disk, and drawn as batches."""
 
 import hashlib
-import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..host.feedback import say
 from ..host.frozen_model import model_conds
 from ..host.vision import VisionTower
 from ..host.weights import save_weights, weights_digest
@@ -20,7 +21,7 @@ from ..patches.semantic_plan import encode_video
 from . import plan_adapter, planner
 from .video_encoding import SMALL, TEXT, encode_text
 from .video_files import CaptionedVideo, captioned_videos, read_start
-from .video_folder import LONGEST_STEM
+from .video_folder import LONGEST_STEM, split
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Shape:
         if not 0 < self.fps <= 1000:
             raise ValueError(f"fps {self.fps}: must be above 0, the video's frames per second.")
 
+    @property
+    def seconds(self) -> float:
+        return self.length / self.fps
+
 
 class PlanFolder:
     """The encoded videos of a folder; what is not in `cache` yet is made by `fill`. vae: None where no adapter is
@@ -62,6 +67,9 @@ class PlanFolder:
 
     def __len__(self) -> int:
         return len(self.videos)
+
+    def split(self, share: float, seed: int) -> tuple[list[CaptionedVideo], list[CaptionedVideo]]:
+        return split(self.videos, share, seed)
 
     def path_of(self, video: CaptionedVideo | None) -> Path:
         """Of the encoded file, named after everything that it depends on; None: of the empty text."""
@@ -82,7 +90,7 @@ class PlanFolder:
             on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
             save_weights(on_cpu, self.path_of(video), {"clip": video.path.name if video else ""})
             progress.update(1)
-        logging.info("[semantic-video] %d videos, %d of them encoded now, in %s", len(self), len(missing), self.cache)
+        say(f"{len(self)} videos, {len(missing)} of them encoded now, in {self.cache}")
 
     def encoded(self, video: CaptionedVideo) -> dict[str, Tensor]:
         shape = self.shape
@@ -99,17 +107,18 @@ class PlanFolder:
     def entry(self, video: CaptionedVideo | None) -> dict[str, Tensor]:
         return load_file(self.path_of(video))
 
-    def drawn(self, rng: Random, count: int) -> list[dict[str, Tensor]]:
-        """`count` videos, each once before any comes twice."""
-        rounds = -(-count // len(self.videos))
-        chosen = [video for _ in range(rounds) for video in rng.sample(list(self.videos), len(self.videos))][:count]
+    def drawn(self, rng: Random, count: int, videos: Sequence[CaptionedVideo] | None = None) -> list[dict[str, Tensor]]:
+        """`count` of `videos`, of all for None, each once before any comes twice."""
+        videos = list(videos or self.videos)
+        rounds = -(-count // len(videos))
+        chosen = [video for _ in range(rounds) for video in rng.sample(videos, len(videos))][:count]
         return [self.entry(video) for video in chosen]
 
-    def for_adapter(self, model, count: int) -> plan_adapter.Draw:
+    def for_adapter(self, model, count: int, videos: Sequence[CaptionedVideo] | None = None) -> plan_adapter.Draw:
         """Batches of `training/plan_adapter.py` beside MODEL."""
 
         def draw(rng: Random) -> plan_adapter.Batch:
-            entries, silent = self.drawn(rng, count), self.entry(None)
+            entries, silent = self.drawn(rng, count, videos), self.entry(None)
             device = model.load_device
             raw = torch.cat([entry["latents"] for entry in entries]).to(device, torch.float32)
             latents = model.model.process_latent_in(raw)
@@ -119,13 +128,29 @@ class PlanFolder:
 
         return draw
 
-    def for_planner(self, count: int, device) -> planner.Draw:
-        """Batches of `training/planner.py`, of plans that the compressor made."""
+    @property
+    def encoder(self) -> str:
+        """Of the plans that `entry` holds."""
+        return self.compressor[1] if self.compressor else self.tower.name
+
+    @property
+    def text_width(self) -> int:
+        return self.entry(None)[f"{TEXT}cross_attn"].shape[-1]
+
+    def for_planner(
+        self,
+        count: int,
+        device,
+        videos: Sequence[CaptionedVideo] | None = None,
+        grid: tuple[int, int] | None = None,
+    ) -> planner.Draw:
+        """Batches of `training/planner.py`, of plans that the compressor made, made smaller to `grid` by means."""
 
         def draw(rng: Random) -> planner.Batch:
-            entries = self.drawn(rng, count)
+            entries = self.drawn(rng, count, videos)
             texts = padded([entry[f"{TEXT}cross_attn"][0] for entry in (*entries, self.entry(None))]).to(device)
             plans = torch.stack([entry["features"] for entry in entries]).to(device, torch.float32)
+            plans = plan_adapter.pooled(plans, grid) if grid else plans
             return planner.Batch(plans, texts[:-1], texts[-1:])
 
         return draw

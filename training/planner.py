@@ -12,14 +12,15 @@ from random import Random
 import comfy.model_management
 import comfy.utils
 import torch
-from torch import Tensor
+from torch import Tensor, autocast
 
 from ..host.frozen_model import in_training
 from ..kernels.flow_matching import noised, shifted, stratified, velocity_error, weighted_losses
 from ..kernels.plan_spec import PlannerSpec
 from ..kernels.planner import Planner, initialise
-from .loop import Export, train
+from .loop import Export
 from .plan import Plan, State
+from .validation import Validation, train_validated
 
 TEXT_DROPOUT = 0.1  # for CFG; unpublished, our choice
 
@@ -50,7 +51,7 @@ def losses(
     s = s[torch.randperm(len(s), generator=generator).to(s.device)]
     left_out = torch.tensor([rng.random() < dropout for _ in range(len(z0))], device=z0.device)
     text = torch.where(left_out[:, None, None], batch.silent.to(z0), batch.text.to(z0))
-    with torch.autocast(z0.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+    with autocast(z0.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
         velocity = planner(noised(z0, noise, s), s, text, batch.sees)
     error = velocity_error(*(x.movedim(-1, 1) for x in (velocity, z0, noise)))
     return weighted_losses(error, s)
@@ -64,9 +65,14 @@ def train_planner(
     export: Export,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
+    validate: Draw | None = None,
+    every: int = 50,
+    patience: int = 0,
 ) -> tuple[dict[str, Tensor], State]:
-    """Trains until the plan is done; returns the averaged weights. plans: some, [n, ..., dims], by which all are
-    normalised. When the user interrupts, the last checkpoint stays. Raises ValueError as `train` does."""
+    """Trains until the plan is done or validation gets no better; returns the averaged weights. plans: some, [n, ...,
+    dims], by which all are normalised. export: as in `train_validated`. validate: draws of plans that are not learnt
+    from; every, patience: as in validation.py. When the user interrupts, the last checkpoint stays. Raises ValueError
+    as `train` does."""
     with in_training():
         planner = Planner(spec, device=device)
         initialise(planner, plan.seed)
@@ -78,6 +84,13 @@ def train_planner(
             bar.update_absolute(step if plan.steps else int(1000 * done))
             return losses(planner, draw, Random(f"{plan.seed}/{step}/planner"), dtype)
 
-        weights, state = train(plan, planner, loss_of, export)
+        kept = None
+        if validate is not None:
+
+            def held_out(rng: Random) -> Tensor:
+                return losses(planner, validate, rng, dtype, dropout=0.0)["loss"]
+
+            kept = Validation(held_out, every, patience)
+        weights, state = train_validated(plan, planner, loss_of, export, kept)
         bar.update_absolute(bar.total)
     return weights, state

@@ -3,7 +3,6 @@
 The loss is in ssg_loss.py, the model with the adapter in it in ssg_model.py, the users' videos in video_folder.py.
 """
 
-import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -21,15 +20,14 @@ from ..host.weights import save_weights
 from ..kernels.ssg_adapter import SSGAdapter, initialise, parameter_count
 from ..kernels.ssg_spec import Spec
 from .checkpoint import require_readable
-from .loop import Enough, Export, train
-from .parallel import by_first, first, means
+from .loop import Export
+from .parallel import by_first, first
 from .plan import Plan, State
 from .ssg_loss import Draw, losses
 from .ssg_model import spec_for, with_adapter
+from .validation import Validation, train_validated
 from .video_folder import VideoFolder
 
-VALIDATIONS = 4  # batches, always the same, with the same noise
-PATIENCE = 8
 Describe = Callable[[State, dict, dict[str, float]], dict[str, str]]
 
 
@@ -77,52 +75,16 @@ def train_adapter(
             bar.update_absolute(step if plan.steps else int(1000 * done))
             return losses(patched, draw, Random(f"{plan.seed}/{step}/ssg"), settings.dtype)
 
-        if settings.validate is None:
-            weights, state = train(plan, adapter, loss_of, export if plan.export_minutes else None)
-            exported = bool(plan.export_minutes)
-        else:
-            enough = stopping(patched, adapter, plan, export, settings)
-            weights, state = train(plan, adapter, loss_of, enough=enough)
-            exported = "validation" in state.curves
-        if not exported:
-            export(weights, state)
+        kept = None
+        if settings.validate is not None:
+
+            def held_out(rng: Random) -> Tensor:
+                return losses(patched, settings.validate, rng, settings.dtype, dropout=False)["loss"]
+
+            kept = Validation(held_out, settings.every, settings.patience)
+        weights, state = train_validated(plan, adapter, loss_of, export, kept)
         bar.update_absolute(bar.total)
     return weights, state
-
-
-def stopping(patched, adapter: SSGAdapter, plan: Plan, export: Export, settings: Settings) -> Enough:
-    """`enough` of `train`: validates every so many steps, exports what is better than ever before, and ends the
-    training when nothing has been for `patience` validations."""
-
-    def enough(weights: dict[str, Tensor], state: State) -> bool:
-        if state.step % settings.every:
-            return False
-        curve = state.curves.setdefault("validation", [])
-        best_step, best = min(
-            (point for point in curve if math.isfinite(point[1])), key=lambda point: point[1], default=(0, math.inf)
-        )
-        value = validation(patched, adapter, weights, settings, plan)
-        curve.append((state.step, value))
-        if value < best:
-            export(weights, state)
-            return False
-        since = sum(step > best_step for step, _ in curve)
-        return settings.patience > 0 and since >= settings.patience
-
-    return enough
-
-
-def validation(patched, adapter: SSGAdapter, weights: dict[str, Tensor], settings: Settings, plan: Plan) -> float:
-    """Mean loss of the averaged weights on videos that are not learnt from."""
-    now = {key: value.detach().clone() for key, value in adapter.state_dict().items()}
-    adapter.load_state_dict(weights)
-    with torch.no_grad():
-        values = []
-        for i in range(VALIDATIONS):
-            rng = Random(f"{plan.seed}/{i}/validation")
-            values.append(float(losses(patched, settings.validate, rng, settings.dtype, dropout=False)["loss"]))
-    adapter.load_state_dict(now)
-    return means([sum(values) / len(values)])[0]
 
 
 def train_on_videos(

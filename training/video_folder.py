@@ -1,7 +1,7 @@
 """A folder of videos as training data for an SSG Adapter: encoded once, kept on disk, and drawn as batches."""
 
 import hashlib
-import logging
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..host.feedback import say
 from ..host.frozen_model import model_conds, vision_output
 from ..host.start_image import given_mask
 from ..host.weights import save_weights
@@ -20,6 +21,16 @@ from .video_encoding import TEXT, Encoders, Inputs, Shape, encode_text, encode_v
 from .video_files import CaptionedVideo, captioned_videos
 
 LONGEST_STEM = 100  # bytes of a video's name in those of its encoded file
+
+
+def split(
+    videos: Sequence[CaptionedVideo], share: float, seed: int
+) -> tuple[list[CaptionedVideo], list[CaptionedVideo]]:
+    """Videos to learn from, and a share of them, at least one of several, to validate on."""
+    videos = list(videos)
+    Random(f"{seed}/validation").shuffle(videos)
+    count = min(max(round(share * len(videos)), 1), len(videos) - 1) if share > 0 else 0
+    return videos[count:], videos[:count]
 
 
 class VideoFolder:
@@ -64,18 +75,14 @@ class VideoFolder:
             save_weights(on_cpu, self.path_of(video), {"clip": video.path.name if video else ""})
             progress.update(1)
         parallel.wait()
-        logging.info("[semantic-video] %d videos, %d of them encoded now, in %s", len(self), len(missing), self.cache)
+        say(f"{len(self)} videos, {len(missing)} of them encoded now, in {self.cache}")
 
     def features_of(self, video: CaptionedVideo) -> Tensor:
         """[tokens, width]"""
         return load_file(self.path_of(video))["features"]
 
     def split(self, share: float, seed: int) -> tuple[list[CaptionedVideo], list[CaptionedVideo]]:
-        """Videos to learn from, and a share of them, at least one of several, to validate on."""
-        videos = list(self.videos)
-        Random(f"{seed}/validation").shuffle(videos)
-        count = min(max(round(share * len(videos)), 1), len(videos) - 1) if share > 0 else 0
-        return videos[count:], videos[:count]
+        return split(self.videos, share, seed)
 
     def draw(self, videos: list[CaptionedVideo], count: int) -> Draw:
         """Batches of `count` of `videos`, each once before any comes twice."""

@@ -39,7 +39,8 @@ class Family(Protocol):
         part."""
 
     def token_modules(self, module: nn.Module) -> list[nn.Module]:
-        """The largest parts of its blocks that treat each token alone: feed-forwards over the video's tokens."""
+        """The largest parts that treat each token alone: feed-forwards over the video's tokens, and what ends the
+        model."""
 
     def width_heads(self, module: nn.Module) -> tuple[int, int]:
         """Channels of what its attention returns for a token, and attention heads."""

@@ -54,7 +54,7 @@ def block_of_frames(arguments: dict, layout: Layout, frames: list[int]) -> dict 
 
 
 def token_modules(module: nn.Module) -> list[nn.Module]:
-    return [block.ffn for block in (*module.blocks, *getattr(module, "vace_blocks", ()))]
+    return [module.head, *(block.ffn for block in (*module.blocks, *getattr(module, "vace_blocks", ())))]
 
 
 def width_heads(module: nn.Module) -> tuple[int, int]:

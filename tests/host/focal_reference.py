@@ -23,7 +23,7 @@ def guided(model, **options):
     return apply(model, ToyCLIP(), focal(**options))
 
 
-def explicit(weight=1.0, cache=0.0, sources=(), weak=None, region=None, anchor=0.0):
+def explicit(weight=1.0, cache=0.0, sources=(), weak=None, region=None, anchor=0.0, between_keywords=False):
     """The whole of it as one map per head, in fp64, the naive way. region: [frames, rows, columns] on tokens."""
     state = {}
 
@@ -53,7 +53,18 @@ def explicit(weight=1.0, cache=0.0, sources=(), weak=None, region=None, anchor=0
                     length = v[row, column].norm() / u.norm()
                     new[row, column] = v[row, column] + anchor["strength"] * length * u
         maps = heard.softmax(-1)
-        if cache and block in state.get("active", ()):
+        if cache and between_keywords and block in state.get("active", ()):
+            moved = maps.clone()
+            source = torch.stack(state["maps"]).mean(0).unsqueeze(1).expand(-1, q.shape[2], -1, -1)
+            part = ((1 - cache) * maps[..., columns] + cache * source).clamp_min(0)
+            mass, left = maps[..., columns].sum(-1, keepdim=True), part.sum(-1, keepdim=True)
+            moved[..., columns] = torch.where(left > 0, part * mass / left, maps[..., columns])
+            if call.site.kind == "joint":
+                rest = torch.ones(q.shape[1], dtype=torch.bool)
+                rest[call.before : q.shape[1] - call.after] = False
+                moved = torch.where(rest[:, None], maps, moved)
+            maps = torch.where(acts[:, None, None, None], moved, maps)
+        elif cache and block in state.get("active", ()):
             other = state["source"] + bias[..., :count]
             if call.site.kind == "text":
                 blended = (1 - cache) * maps + cache * other.softmax(-1)
@@ -67,6 +78,8 @@ def explicit(weight=1.0, cache=0.0, sources=(), weak=None, region=None, anchor=0
             maps = torch.where(acts[:, None, None, None], blended, maps)
         if block in sources:
             state["source"] = logits[..., :count]
+            first = block == min(sources)
+            state["maps"] = [*([] if first else state["maps"]), logits.softmax(-1).mean(1)[..., columns]]
             state["active"] = [b for b in range(call.site.blocks) if b not in sources and b > block]
         out = torch.einsum("bhqk,bkhd->bqhd", maps, new).flatten(2)
         if region is not None:

@@ -1,12 +1,13 @@
 """Drift Report: numbers, plot and errors of the node, with a real CLIP of the host's."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from semantic_video.nodes.drift import DriftNode
-from semantic_video.patches.drift import CLIP_FRAMES, measure
+from semantic_video.patches.drift import CLIP_FRAMES, as_text, measure
 from semantic_video.patches.drift_plot import BORDER, COLOURS, across, drift_plot
 
 
@@ -96,6 +97,48 @@ def test_the_hosts_clip_vision_serves_for_the_subject():
     assert values["subject"] == pytest.approx(float(wanted), abs=1e-5) and values["text"] is None
     with pytest.raises(ValueError, match="clip_vision: gives no image_embeds"):
         run(frames, clip_vision=Vision(embeds=False))
+
+
+def test_the_report_is_what_was_measured():
+    """Line by line; the jumps and curves that stand behind it are the plot's."""
+    frames = torch.cat((video()[:20], 1 - video()[20:]))
+    drift, lines = measure(frames, [17, 20])
+    first, last, change = drift.first, drift.last, drift.change
+    assert first["luma"] == pytest.approx(float(lines.curves.luma[:6].mean()))
+    assert last["luma"] == pytest.approx(float(lines.curves.luma[-6:].mean()))
+    usual = float(lines.jumps.median())
+    order = lines.jumps.argsort(descending=True)[:5]
+    wanted = [(int(i) + 1, float(lines.jumps[i]) / usual) for i in order]
+    assert [frame for frame, _ in drift.largest] == [frame for frame, _ in wanted]
+    assert [value for _, value in drift.largest] == pytest.approx([value for _, value in wanted])
+    jumped = ", ".join(f"{frame}: {value:.2f}" for frame, value in wanted)
+    seams = drift.seams
+    assert len(seams) == 2
+    told = as_text(drift).split("\n")
+    assert told[:3] == [
+        "40 frames; first part: 6, last part: 6",
+        "                first     last   change",
+        f"sharpness    {first['sharpness']:8.4f} {last['sharpness']:8.4f} {100 * change['sharpness']:+7.1f} %",
+    ]
+    assert told[-2:] == [
+        f"seams, median {sum(seams) / 2:.2f} of the usual jump (17: {seams[0]:.2f}, 20: {seams[1]:.2f})",
+        f"largest jumps over the usual one, by frame: {jumped}",
+    ]
+    both = as_text(replace(drift, subject=0.5, text=(0.25, 0.125))).split("\n")
+    assert "text 0.250 first, 0.125 last (CLIP cosine with the text)" in both
+    values = json.loads(drift.json)
+    assert values["largest"] == [[frame, round(value, 6)] for frame, value in drift.largest]
+
+
+def test_what_clip_saw_is_drawn_over_time():
+    """Cosines of each picked frame to the mean of the first part."""
+    frames = video(40)
+    _, lines = measure(frames, [], clip_vision=Vision())
+    near = torch.nn.functional.normalize(frames[lines.picks][:, :4, :4].flatten(1), dim=-1)
+    first = torch.nn.functional.normalize(near[:6].mean(0), dim=0)
+    torch.testing.assert_close(lines.subject, near @ first)
+    assert lines.text is None
+    assert measure(frames, [])[1].subject is None
 
 
 def test_the_plot_has_its_lines_where_they_belong():

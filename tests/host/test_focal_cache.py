@@ -5,6 +5,7 @@ import gc
 import weakref
 
 import comfy.model_prefetch
+import comfy.samplers
 import pytest
 import torch
 
@@ -25,6 +26,27 @@ def test_the_cache_is_the_blended_map(toys, name, cache, weight):
     assert not torch.allclose(
         got, sample(guided(model, weight=weight), shot) if weight > 1 else sample(model, shot), **FAR
     )
+
+
+@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize(("cache", "weight"), [(0.5, 1.0), (-0.3, 3.0), (1.0, 2.5)])
+def test_between_keywords_alone_it_is_the_written_out_map(toys, name, cache, weight):
+    """The mean of two sources, and keys that are weighed by copies (3) and by a mask (2.5)."""
+    model, shot = toys(name), Shot(name, steps=1)
+    between = {"cache": cache, "weight": weight}
+    got = sample(guided(model, **between, source_blocks="0,2", cache_of="keywords"), shot)
+    expected = sample(reference(model, **between, sources=(0, 2), between_keywords=True), shot)
+    torch.testing.assert_close(got, expected, **NEAR)
+    whole = sample(guided(model, **between, source_blocks="0,2"), shot)
+    assert not torch.allclose(got, whole, **FAR), "the whole map is another thing"
+
+
+@pytest.mark.parametrize("name", ["wan-t2v", "hunyuan-t2v"])
+def test_between_keywords_batched_and_split_cfg_agree(toys, name, monkeypatch):
+    model = guided(toys(name), cache=0.7, weight=1.0, source_blocks="0", cache_of="keywords")
+    batched = sample(model, Shot(name))
+    monkeypatch.setattr(comfy.samplers, "can_concat_cond", lambda a, b: a is b)
+    torch.testing.assert_close(batched, sample(model, Shot(name)), **NEAR)
 
 
 @pytest.mark.parametrize("name", ["wan-t2v", "hunyuan-t2v"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from semantic_video.cli import train_options
+from semantic_video.cli import own_files, train_options
 from semantic_video.cli.media import write_video
 from semantic_video.cli.train_options import main
 from semantic_video.harness.sampling import Shot, sample, seeded
@@ -142,7 +142,7 @@ def test_an_image_branch_needs_its_clip_vision(flags, tmp_path):
         ({"out": None}, "--clips: also give --out, the folder for your adapter"),
         (
             {"clips": None},
-            "--backbone: is for videos of your own; also give --pairs .video-prompt. or --clips .ssg-adapter",
+            "--backbone: is for videos of your own; also give --pairs .video-prompt. or --clips .ssg-adapter, plan",
         ),
         ({"clips": ["/nowhere"]}, "--clips: folder '/nowhere': no such folder. Give the full path"),
         ({"vae": ["/nowhere.safetensors"]}, r"--vae /nowhere.safetensors: no such file. Correct its path"),
@@ -152,7 +152,8 @@ def test_an_image_branch_needs_its_clip_vision(flags, tmp_path):
     ],
 )
 def test_flags_that_do_not_fit(flags, tmp_path, monkeypatch, changes, message):
-    monkeypatch.setattr(train_options, "WEIGHTS", tmp_path / "weights")
+    for module in (train_options, own_files):
+        monkeypatch.setattr(module, "WEIGHTS", tmp_path / "weights")
     with pytest.raises(ValueError, match=message):
         run(flags, **changes)
     assert not (tmp_path / "weights").exists()
@@ -175,5 +176,5 @@ def test_a_folder_without_clips(flags, tmp_path):
 
 
 def test_other_models_take_no_clips():
-    with pytest.raises(ValueError, match="--clips: is for ssg-adapter, not for video-prompt"):
+    with pytest.raises(ValueError, match="--clips: is for ssg-adapter, plan-adapter, planner, not for video-prompt"):
         main(["video-prompt", "--clips", "x"])

@@ -163,7 +163,11 @@ def test_files_that_are_something_else_are_refused(tmp_path, load, write):
         "cut": (None, None, "damaged or incomplete"),
         "lora": ({"up": torch.zeros(2)}, None, f"is no {title}: its metadata gives the format as None"),
         "newer": (weights, metadata | {"version": "2"}, "of version 2; this pack reads 1"),
-        "part": ({k: v for k, v in weights.items() if k != some}, metadata, f"tensors do not fit, first '{some}'"),
+        "part": (
+            {k: v for k, v in weights.items() if k != some},
+            metadata,
+            f"tensors do not fit, first '{some}'.*Download or export it again",
+        ),
         "blocks": (blocks, metadata, "its config speaks of 2 blocks, its tensors of 1"),
         "nan": (weights | {some: weights[some] * float("nan")}, metadata, f"'{some}' holds NaN"),
     }
@@ -181,12 +185,27 @@ def test_what_is_saved_is_loaded(tmp_path, planner):
     save(planner.model.state_dict(), planner.model.spec, tmp_path / "again.safetensors", {"training": "x"})
     again = load_planner(tmp_path / "again.safetensors")
     assert again.model.spec == planner.model.spec
+    stored = load_file(tmp_path / "again.safetensors")
     for key, value in again.model.state_dict().items():
+        assert stored[key].dtype == (torch.bfloat16 if value.ndim > 1 else torch.float32), key
         torch.testing.assert_close(value.float(), planner.model.state_dict()[key], rtol=1e-2, atol=1e-2)
     assert (
         load_planner(tmp_path / "again.safetensors", torch.float8_e4m3fn).model.embed.weight.dtype
         == torch.float8_e4m3fn
     )
+    assert again.model.embed.weight.dtype == torch.bfloat16, "as stored"
+
+
+@pytest.mark.parametrize(
+    ("load", "write"), [(load_planner, write_toy_planner), (load_plan_adapter, write_toy_plan_adapter)]
+)
+def test_the_host_can_load_it_again_for_another_device(tmp_path, load, write):
+    path = write(tmp_path / "one.safetensors")
+    again, arguments = load(path, torch.bfloat16).cached_patcher_init
+    loaded = again(*arguments).model
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.bfloat16}
+    for key, value in load(path).model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[key].float(), value.float(), rtol=1e-2, atol=1e-2)
 
 
 # ---- what does not fit is refused before the first step

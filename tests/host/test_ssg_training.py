@@ -182,10 +182,10 @@ def test_an_interruption_leaves_the_last_checkpoint(toys, tmp_path, monkeypatch)
 
 
 def test_training_stops_when_validation_gets_no_better_and_keeps_the_best(toys, tmp_path, monkeypatch):
-    from semantic_video.training import ssg_adapter
+    from semantic_video.training import validation
 
     values = iter([3.0, 2.0, 2.5, 2.1, 1.0])
-    monkeypatch.setattr(ssg_adapter, "validation", lambda *_: next(values))
+    monkeypatch.setattr(validation, "loss_of", lambda *_: next(values))
     state, path = start(toys("wan-t2v"), tmp_path, Settings(validate=lambda rng: None, every=2, patience=2, dtype=None))
     assert state.step == 8 and state.curves["validation"] == [(2, 3.0), (4, 2.0), (6, 2.5), (8, 2.1)]
     assert safe_open(path, "pt").metadata()["steps"] == "4"

@@ -10,10 +10,13 @@ from semantic_video.host import pieces
 from semantic_video.host.chunks import chunked, in_chunks
 from semantic_video.host.editing import edit_attention
 from semantic_video.host.families import family_of
+from semantic_video.patches.prompt_timeline import PromptTimeline
+from semantic_video.patches.prompt_timeline import apply as with_texts
 from semantic_video.patches.swin_renderer import SwinRenderer, apply
 from semantic_video.tests.host.masked_windows import WINDOWS, reference
 from semantic_video.tests.host.stacking import foreign, windows
 from semantic_video.tests.host.test_swin_timeline import told
+from semantic_video.tests.host.timelines import WORDS, timeline
 
 CLOSE = dict(rtol=1e-3, atol=1e-4)
 ALONE = [name for name, toy in TOYS.items() if name.startswith("wan") and not {"reference", "time_dim_concat",
@@ -65,6 +68,26 @@ def test_pieces_are_windows_of_any_kind(toys, monkeypatch, small, name, starts, 
     monkeypatch.setattr(pieces, "FEWEST_TOKENS", 10**6)
     torch.testing.assert_close(got, sample(model, shot), **CLOSE)
     assert not small()
+
+
+@pytest.mark.parametrize(
+    ("name", "hand_over", "strength"),
+    [("wan-t2v", 0.0, 1.0), ("wan-t2v", 0.3, 0.6), ("wan-i2v-clip", 0.0, 1.0), ("wan-5b", 0.3, 1.0)],
+)
+def test_pieces_beside_a_timeline_of_prompts(toys, monkeypatch, small, name, hand_over, strength):
+    """Windows of two frames within spans of three; the prompts in one call (as long as one another), and in two."""
+    for negative_words in (7, sum(WORDS)) if name == "wan-t2v" else (7,):
+        shot = Shot(name, steps=2, negative_words=negative_words)
+        positive = timeline(shot)
+        model = with_texts(
+            apply(toys(name), SwinRenderer(window=2)), positive, PromptTimeline(hand_over=hand_over, strength=strength)
+        )
+        monkeypatch.setattr(pieces, "FEWEST_TOKENS", 0)
+        got = sample(model, shot, positive=positive)
+        assert small()
+        monkeypatch.setattr(pieces, "FEWEST_TOKENS", 10**6)
+        torch.testing.assert_close(got, sample(model, shot, positive=positive), **CLOSE)
+        assert not small()
 
 
 def test_prompts_and_videos_in_one_batch_or_apart(toys, small):
@@ -170,6 +193,16 @@ def test_a_feed_forward_meets_as_many_tokens_as_the_model_was_trained_on(toys, n
     for block in family_of(model).block_modules(model.model.diffusion_model):
         part = block.img_mlp if name == "hunyuan-1.5" else block.ffn
         assert "forward" not in part.__dict__, "left behind"
+
+
+@pytest.mark.parametrize(("name", "most"), [("wan-t2v", 21), ("wan-vace", 21), ("wan-5b", 48)])
+def test_the_head_meets_as_many_tokens_unless_its_modulation_is_a_frames_own(toys, name, most):
+    model, shot, seen = toys(name), Shot(name, frames=48, height=2, width=2, steps=1), []
+    linear = model.model.diffusion_model.head.head
+    hook = linear.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    sample(apply(model, SwinRenderer(window=6)), shot)
+    hook.remove()
+    assert max(seen) == most and sum(seen) >= 48
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 7, 8, None])

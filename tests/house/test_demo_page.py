@@ -1,17 +1,20 @@
-"""The demo's page and its pictures that need no ComfyUI."""
+"""The demo's page, however the demo ends, and the part of it that needs no ComfyUI."""
 
+import base64
+import io
+import re
+
+import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
+from PIL import Image
 
 from semantic_video.cli import demo
-from semantic_video.cli.demo_page import Page, card, section
-from semantic_video.cli.demo_shots import Shot
-from semantic_video.cli.media import write_video
-from semantic_video.cli.server import ServerError, WorkflowError
+from semantic_video.cli.client import ServerError
+from semantic_video.cli.demo_figures import Average
+from semantic_video.cli.demo_page import Page, asked, bar, clip, section, verdict
 from semantic_video.harness import stand_ins
-from semantic_video.kernels.swin_renderer import window_spans
-from semantic_video.mini.family import WEIGHTS
+from semantic_video.miniworld.scene import sample_scene
 
 stand_ins.install()  # before open_clip imports torchvision
 from semantic_video.cli import demo_pictures  # noqa: E402
@@ -37,10 +40,9 @@ def test_a_whole_page_takes_the_place_of_the_one_before(tmp_path):
     (tmp_path / "index.html").write_text("old")
     (tmp_path / "notes.txt").touch()
     page = Page(tmp_path)
-    (page.files / "new.webp").touch()
     assert (tmp_path / "index.html").read_text() == "old"
     assert page.publish() == tmp_path / "index.html"
-    assert files(tmp_path) == ["index.html", "new.webp", "notes.txt"]
+    assert files(tmp_path) == ["index.html", "notes.txt"]
     assert "semantic-video" in (tmp_path / "index.html").read_text()
 
 
@@ -64,19 +66,38 @@ def test_an_unfinished_page_is_better_than_none(tmp_path):
     assert files(tmp_path) == ["index.html"] and "videos" in (tmp_path / "index.html").read_text()
 
 
-def test_cards_show_videos_pictures_and_failures():
-    assert "<video src='a.mp4'" in card("a.mp4", "A", "x")
-    assert "<img src='a.webp'>" in card("a.webp", "A", "x")
-    failed = card("", "A", "failed: <b>\nline")
-    assert "<img" not in failed and "<video" not in failed and "failed: &lt;b&gt;<br>line" in failed
-    assert "<img src='s.png'" in section("H", "note", [], "s.png") and "<img" not in section("H", "note", [])
+def test_a_clip_is_a_strip_of_its_frames_without_loss():
+    frames = torch.rand(5, 8, 16, 3)
+    shown = clip(frames, "A <clip>", [verdict(True, "right"), bar(Average(0.854, 40), "prompts")])
+    assert "A &lt;clip&gt;" in shown and "--n:5;" in shown and "still" not in shown
+    assert "good" in shown and "over all 40 prompts: 85 of 100" in shown and "width:85%" in shown
+    [data] = re.findall(r"data:image/webp;base64,([\w+/=]+)\)", shown)
+    strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+    assert strip.shape == (8, 5 * 16, 3)
+    for i in range(5):
+        assert np.array_equal(strip[:, 16 * i : 16 * i + 16], (frames[i] * 255).round().byte().numpy())
+    assert "still" in clip(frames[:1], "A picture") and "bad" in verdict(False, "wrong")
+
+
+def test_lines_of_a_story_light_up_while_their_part_plays():
+    lines = asked(["one", "<two>"], [(0, 21), (21, 45)])
+    assert "<li style='--told:told0'>one</li>" in lines and "&lt;two&gt;" in lines and "--n:45" in lines
+    first, second = re.findall(r"@keyframes told\d \{ (.*?) \}(?=@|<)", lines)
+    assert re.findall(r"([\d.]+)% \{ background:(color|transparent)", first) == [
+        ("0.00", "color"), ("46.67", "color"), ("100", "transparent"),
+    ]  # fmt: skip
+    assert re.findall(r"([\d.]+)% \{ background:(color|transparent)", second) == [
+        ("46.67", "transparent"), ("100.00", "color"), ("100", "color"),
+    ]  # fmt: skip
+    assert asked(["a & b"]) == "<ul class='asked'><li>a &amp; b</li></ul>"
+    assert "<h2>A &amp; B</h2><p>what</p>rest" in section("A & B", "what", "rest")
 
 
 @pytest.fixture
 def drawn(tmp_path, monkeypatch):
     """demo.main in a folder of its own, drawing one heading."""
     monkeypatch.setattr(demo, "DEMO", tmp_path)
-    monkeypatch.setattr(demo, "draw", lambda page: page.add("<h2>pictures</h2>", demo.PICTURES))
+    monkeypatch.setattr(demo, "draw", lambda page, maker: page.add("<h2>pictures</h2>", demo.MASKS))
     monkeypatch.setattr(demo, "find_hosts", lambda root: [tmp_path])
 
     def film(act):
@@ -97,7 +118,7 @@ def fail(error: BaseException):
     ("act", "code", "shown"),
     [
         (lambda: 0, 0, ""),
-        (lambda: 1, 1, ""),  # a workflow failed, and its card says so
+        (lambda: 1, 1, ""),  # a workflow failed, and its row says so
         (lambda: fail(ServerError("ComfyUI went away")), 1, "<p class='loud'>ComfyUI went away</p>"),
         (lambda: fail(KeyboardInterrupt()), 130, "interrupted"),
     ],
@@ -109,24 +130,6 @@ def test_however_the_demo_ends_there_is_a_page(drawn, tmp_path, act, code, shown
     assert shown in written and "pictures" in written and "videos" in written
 
 
-def test_one_workflow_that_fails_does_not_take_the_others_with_it(tmp_path, capsys):
-    class Server:
-        def run(self, api, progress):
-            if api:
-                raise WorkflowError("KSampler (3): out of memory")
-            write_video(tmp_path / "saved.mp4", torch.zeros(5, 16, 16, 3))
-            return [tmp_path / "saved.mp4"]
-
-    page = Page(tmp_path / "demo")
-    shots = [Shot("first", {"3": {}}), Shot("second", {})]
-    assert demo.film_section(Server(), page, "Two words", "what to see", shots, 1) == 1
-    assert files(page.files) == ["index.html", "two-words-2.mp4", "two-words.png"]
-    written = (page.files / "index.html").read_text()
-    assert "failed: KSampler (3): out of memory" in written and "5 frames" in written
-    assert "first: KSampler (3): out of memory" in capsys.readouterr().out
-    assert demo.film_section(Server(), page, "One", "what to see", shots[1:], 1) == 0
-
-
 def test_a_missing_host_and_a_declined_one_are_told_apart(drawn, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "find_hosts", lambda root: [])
     assert demo.main([]) == 0 and "No ComfyUI was found" in capsys.readouterr().out
@@ -135,11 +138,27 @@ def test_a_missing_host_and_a_declined_one_are_told_apart(drawn, tmp_path, monke
     assert "Without ComfyUI, as asked" in (tmp_path / "index.html").read_text()
 
 
-def test_the_pictures_are_drawn_and_named_by_the_sections(tmp_path):
-    sections = demo_pictures.write_pictures(tmp_path)
-    assert files(tmp_path) == ["clip-masks.png", "mask-circle.webp", "mask-left.webp", "windows.png"]
-    for name in files(tmp_path):
-        assert f"src='{name}'" in "".join(sections) and (tmp_path / name).stat().st_size > 5000
+def test_the_page_without_a_host_is_whole_and_asks_nothing_of_the_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "DEMO", tmp_path)
+    monkeypatch.setattr(demo, "find_hosts", lambda root: [])
+    assert demo.main(["--no-host"]) == 0 and files(tmp_path) == ["index.html"]
+    written = (tmp_path / "index.html").read_text()
+    for text in ("set of nodes for ComfyUI", "Find what a text names", "One it misses", "The small world"):
+        assert text in written
+    assert written.count("class='clip") >= 11 and "<script" not in written
+    addresses = re.findall(r"src=['\"]?([^'\" >]+)|url\(([^)]{5})|(@import|<link|<iframe)", written)
+    assert addresses and all("".join(found).startswith("data:") for found in addresses)
+
+
+def test_the_masks_shown_are_the_first_that_fit():
+    def found(number, *overlaps):
+        return demo_pictures.Found(number, None, None, ["a"] * len(overlaps), None, list(overlaps))
+
+    scenes = [found(0, 0.9), found(1, 0.9, 0.3), found(2, 0.05, 0.9), found(3, 0.6, 0.5), found(4, 0.9, 0.9)]
+    shown, missed = demo_pictures.choose(iter(scenes))
+    assert (shown.number, missed.number) == (3, 2)
+    with pytest.raises(ValueError, match="none in which one is missed"):
+        demo_pictures.choose(iter(scenes[3:]))
 
 
 def test_overlap_is_intersection_over_union():
@@ -149,27 +168,7 @@ def test_overlap_is_intersection_over_union():
     assert demo_pictures.overlap(b * 0, b * 0) == 0
 
 
-@pytest.mark.parametrize(("frames", "window"), [(24, 6), (23, 6), (9, 4), (5, 6)])
-def test_what_a_frame_has_heard_of(frames, window):
-    """Against attention carried out: what each frame knows, as a matrix, one product a block."""
-    knows = torch.eye(frames, dtype=torch.bool)
-    for block in range(9):
-        attends = torch.zeros(frames, frames)
-        for start, end in window_spans(frames, window, bool(block % 2)):
-            attends[start:end, start:end] = 1
-        knows = (attends @ knows.float()) > 0
-        for frame in range(frames):
-            known = knows[frame].nonzero().flatten().tolist()
-            start, end = demo_pictures.reached(frame, frames, window, 9)[block]
-            assert known == list(range(start, end))
-
-
-def test_pairs_that_attend():
-    assert demo_pictures.pairs(6, 6) == 36
-    assert demo_pictures.pairs(24, 6) == (4 * 36 + 9 + 3 * 36 + 9) / 2
-
-
-def test_the_plan_is_of_the_mini_model():
-    with safe_open(WEIGHTS / "mini_t2v.safetensors", "pt") as file:
-        blocks = {key.split(".")[1] for key in file.keys() if key.startswith("blocks.")}  # noqa: SIM118  (not a dict)
-    assert len(blocks) == demo_pictures.BLOCKS
+def test_the_small_world_shows_what_it_says():
+    scene = sample_scene(0, "train", 1, motion="left")
+    assert scene.things[0].motion == "left"
+    assert demo_pictures.world_row().count("--n:21;") == len(demo_pictures.WORLD)

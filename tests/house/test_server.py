@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from semantic_video.cli.server import Server, ServerError
+from semantic_video.cli.client import ServerError
+from semantic_video.cli.server import Server
 
 ANSWERING = """
 import sys

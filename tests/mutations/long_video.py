@@ -87,8 +87,8 @@ MUTATIONS = [
     (
         "pieces forget their anchors",
         "host/pieces.py",
-        "                if seen:",
-        "                if False:",
+        "            if seen:",
+        "            if False:",
         ("tests/host/test_swin_memory.py::test_pieces_are_windows_of_any_kind",),
     ),
     (

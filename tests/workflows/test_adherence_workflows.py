@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from semantic_video.cli.server import WorkflowError
+from semantic_video.cli.client import WorkflowError
 from semantic_video.harness.stand_in_models import load_workflow, on_toys
 from semantic_video.tests.workflows.test_swin_workflows import frames_of
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from semantic_video.cli.client import WorkflowError
 from semantic_video.cli.media import read_video, write_video
-from semantic_video.cli.server import WorkflowError
 from semantic_video.harness.stand_in_models import load_workflow, on_toys
 from semantic_video.kernels.draft_plan import retimed
 from semantic_video.mini import family as mini

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from semantic_video.cli.client import WorkflowError
 from semantic_video.cli.media import write_video
-from semantic_video.cli.server import WorkflowError
 from semantic_video.harness.stand_in_models import load_workflow
 from semantic_video.tests.workflows.test_focal_workflows import texts_of
 

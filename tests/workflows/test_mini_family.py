@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from semantic_video.cli.demo_shots import pair_shots, pairs, write_pair_files
+from semantic_video.cli.client import WorkflowError
+from semantic_video.cli.demo_rows import Follow, Layout
 from semantic_video.cli.media import read_video, write_video
-from semantic_video.cli.server import WorkflowError
-from semantic_video.cli.variants import fill
+from semantic_video.cli.variants import fill, show
+from semantic_video.harness.stand_in_models import load_workflow, on_minis
 from semantic_video.kernels.keywords import extract
 from semantic_video.mini import family as mini
 from semantic_video.miniworld.caption import caption
@@ -148,13 +149,53 @@ def node(kind, **inputs):
 
 @needs_expert
 def test_a_reference_is_followed(server):
-    """The demo's first pair: reference, target without the expert, target with it."""
-    write_pair_files(server.base / "input")
-    shown, plain, following = (read_video(server.run(shot.api)[0]) for shot in pair_shots()[:3])
-    assert psnr(shown, render([pairs()[0][0]]).frames[0]) > 40
+    """A pair of the demo: without the expert and with it."""
+    row = Follow()
+    pair = row.items()[0]
+    plain, following = (read_video(server.run(t.api)[0]) for t in row.takes(0, pair, server.base / "input")[:2])
     assert plain.shape == following.shape == (21, 64, 64, 3)
-    assert psnr(following[0], render([pairs()[0][1]]).frames[0, 0]) > 18
+    assert psnr(following[0], render([pair[1]]).frames[0, 0]) > 18
     assert not torch.equal(plain, following)
+
+
+FEW = {"sampler": {"steps": 1, "seed": 3}}
+
+
+@needs_expert
+def test_shipped_workflows_on_mini_models_are_those_that_were_measured(server, scene):
+    """The demo's graphs beside the reports': the same videos, bit for bit."""
+    inputs = server.base / "input"
+    write_video(inputs / "reference.mp4", render([scene]).frames[0])
+    text, start = {"text": caption(scene)}, {"image": {"image": "first.png"}}
+    slowed = {"swin": {"anchors": "rotating", "anchor_budget": 12, "time_scale": 0.2174, "strength": 1.0}}
+    long = {"positive": text, "latent": {"length": 45}} | slowed | FEW
+    told = {"timeline": {"text": f"0-1.75: {caption(scene)}\n1.75-: {caption(scene)}", "fps": 12.0}}
+    for shipped, measured in (
+        (on_minis(load_workflow("swin_long_video_wan"), **long), mini.workflow("mini_t2v", **long)),
+        (
+            on_minis(load_workflow("story_timeline_wan21"), latent={"length": 45}, **told, **FEW),
+            mini.workflow("mini_story", latent={"length": 45}, **told, **FEW),
+        ),
+        (
+            on_minis(load_workflow("vap_video_as_prompt_wan"), positive=text, reference_prompt=text, **start, **FEW),
+            mini.workflow("mini_video_prompt", positive=text, reference_positive=text, **start, **FEW),
+        ),
+    ):
+        a, b = (read_video(server.run(api)[0]) for api in (shipped, measured))
+        assert torch.equal(a, b)
+
+
+@pytest.mark.skipif(not mini.has("t2v", "ssg_adapter"), reason="the mini adapter is not trained yet")
+def test_the_adapter_of_the_demo_is_the_one_that_was_measured(server):
+    row = Layout()
+    scene = row.items()[0]
+    shown = row.takes(0, scene, server.base / "input")[1].api
+    shown["sampler"]["inputs"]["steps"] = 1
+    files = server.run(shown)
+    assert sorted(path.suffix for path in files) == [".png", ".webp"], "the clip and what the model is shown"
+    api = show(mini.workflow("mini_ssg_adapter", sampler={"steps": 1}), scene, server.base / "input", "layout")
+    measured = read_video(server.run(fill(api, caption(scene, 0), 0))[0])
+    assert torch.equal(read_video(next(path for path in files if path.suffix == ".webp")), measured)
 
 
 @needs_t2v

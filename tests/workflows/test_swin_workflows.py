@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from semantic_video.cli.server import WorkflowError
+from semantic_video.cli.client import WorkflowError
 from semantic_video.harness.stand_in_models import load_workflow, on_toys
 
 SMALL = {"width": 64, "height": 32, "length": 57}  # 15 latent frames
@@ -94,7 +94,8 @@ def test_the_node_describes_itself(server):
     widgets = info["input"]["required"]
     assert list(widgets)[-3:] == ["strength", "start", "end"]
     later = info["input"]["optional"]
-    assert list(later) == ["time_scale", "look_back"], "graphs posted before these came run as they did"
+    added = ["time_scale", "look_back", "trained", "lead_in", "blend", "lead_noise"]
+    assert list(later) == added, "graphs posted before these came run as they did"
     assert all(options.get("tooltip") for _, options in later.values())
     assert all(options.get("tooltip") for _, options in widgets.values())
     assert widgets["window"][1]["default"] == widgets["window"][1]["min"] == 0

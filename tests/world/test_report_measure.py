@@ -26,7 +26,7 @@ def test_prompts_may_leave_out_where_and_relation_is_scored_all_the_same(said, t
     monkeypatch.setattr(report, "read_video", lambda path: render([scenes[len(asked) - 1]]).frames[0])
     workflow = {"text": {"class_type": "Text", "_meta": {"title": "Prompt"}, "inputs": {"text": ""}}}
     truth, (rows,) = report.measure(
-        SimpleNamespace(base=tmp_path, run=run, seconds={}), [("truth", workflow)], scenes, 1, [], said
+        [SimpleNamespace(base=tmp_path, run=run, seconds={})], [("truth", workflow)], scenes, 1, [], said
     )
     assert [parse(text).relation for text in asked] == [scene.relation if said else None for scene in scenes]
     assert all(
@@ -48,8 +48,8 @@ def test_each_variant_is_compared_with_the_last(tmp_path, monkeypatch):
         return [{"object": 1.0}] * len(scenes), videos
 
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    monkeypatch.setattr(report, "require_host", lambda root: tmp_path)
-    monkeypatch.setattr(report, "Server", lambda *args, **options: nullcontext())
+    monkeypatch.setattr(report, "servers_of", lambda chosen: nullcontext(([None], "ComfyUI 0.33.0")))
+    monkeypatch.setattr(report, "LOG", tmp_path / "log.jsonl")
     monkeypatch.setattr(report, "measure", measure)
     words = [str(workflow), "n.x=1", str(workflow), "n.x=2", str(workflow), "n.x=5"]
     assert report.main([*words, "--captions", "3", "--out", "one", "two"]) == 0

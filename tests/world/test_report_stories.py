@@ -72,7 +72,7 @@ def server(tmp_path, monkeypatch, stop_after=None):
 
 def test_truth_is_told_apart_from_a_frozen_video(tmp_path, monkeypatch):
     told = report_stories.measure_stories(
-        server(tmp_path, monkeypatch), [("plain", PLAIN), ("timeline", TIMELINE)], STORIES
+        [server(tmp_path, monkeypatch)], [("plain", PLAIN), ("timeline", TIMELINE)], STORIES
     )
     frozen, true = told.results
     assert [row.pop(SECONDS) for row in true] == [2.0, 2.0] and [row.pop(SECONDS) for row in frozen] == [4.0, 4.0]
@@ -83,18 +83,19 @@ def test_truth_is_told_apart_from_a_frozen_video(tmp_path, monkeypatch):
 
 def test_what_is_done_is_kept_when_interrupted(tmp_path, monkeypatch):
     stopped = server(tmp_path, monkeypatch, stop_after=3)
-    told = report_stories.measure_stories(stopped, [("a", PLAIN), ("b", TIMELINE)], STORIES)
+    told = report_stories.measure_stories([stopped], [("a", PLAIN), ("b", TIMELINE)], STORIES)
     assert [len(told.truth), *map(len, told.results)] == [1, 1, 1], "the second story lacks a variant"
     with pytest.raises(KeyboardInterrupt):
-        report_stories.measure_stories(server(tmp_path, monkeypatch, stop_after=1), [("a", PLAIN)] * 2, STORIES)
+        report_stories.measure_stories([server(tmp_path, monkeypatch, stop_after=1)], [("a", PLAIN)] * 2, STORIES)
 
 
 def test_the_command_writes_table_and_pictures(tmp_path, monkeypatch):
     for name, api in (("plain", PLAIN), ("timeline", TIMELINE)):
         (tmp_path / f"{name}.json").write_text(json.dumps(api))
     monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(report, "require_host", lambda root: tmp_path)
-    monkeypatch.setattr(report, "Server", lambda *args, **options: nullcontext(server(tmp_path, monkeypatch)))
+    running = [server(tmp_path, monkeypatch)], "ComfyUI 0.33.0"
+    monkeypatch.setattr(report, "servers_of", lambda chosen: nullcontext(running))
+    monkeypatch.setattr(report, "LOG", tmp_path / "log.jsonl")
     words = [str(tmp_path / "plain.json"), str(tmp_path / "timeline.json")]
     assert report.main([*words, "--stories", "2", "--scenes-seed", "9", "--out", "told"]) == 0
     text = (tmp_path / "results" / "told.md").read_text()

@@ -1,0 +1,117 @@
+"""Windows of a technique's own in place of ComfyUI's context windows: the host runs the model on one after the other,
+with the parts of the conditioning that belong to it, and puts their answers together by weights. So what a step holds
+beside the latent is one window's.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import comfy.context_windows as core
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from .schedule import Interval
+
+NAME = "semantic_video_windows"
+Window = tuple[Sequence[int], Sequence[float]]  # latent frames that go through the model, weights of their answers
+Plan = Callable[[int, dict], list[Window]]  # frames of the video, transformer options -> windows; fewer than two: none
+Ahead = Callable[[Tensor, Tensor, float], Tensor]  # noisy frames, what they are thought to be, sigma -> frames
+
+
+class OwnWindows(core.IndexListContextHandler):
+    """plan: what to do in a run; interval: of the schedule in which it is done. ahead: what becomes of the frames with
+    which a window begins and whose answer is dropped (weight 0), by what the windows before have answered in this step,
+    for each conditioning its own; None: they stay as they are."""
+
+    def __init__(self, plan: Plan, interval: Interval, ahead: Ahead | None = None):
+        fuse = core.ContextFuseMethod(NAME, self._weights)
+        super().__init__(core.ContextSchedule(NAME, None), fuse, dim=2, causal_window_fix=False)
+        self.plan, self.interval, self.ahead = plan, interval, ahead
+        self._shares: dict[tuple[int, ...], Sequence[float]] = {}
+        self._answers: list[Tensor] = []  # of each conditioning, of the windows of this step so far
+
+    def frames_at_once(self, total: int, options: dict) -> int:
+        """Latent frames of the longest window in a video of `total`."""
+        windows = self.plan(total, options)
+        return max(len(frames) for frames, _ in windows) if len(windows) > 1 else total
+
+    def should_use_context(self, model, conds, x_in: Tensor, timestep: Tensor, model_options: dict) -> bool:
+        inside = self.interval.contains(float(timestep.max()), model.model_sampling)
+        return inside and len(self.plan(x_in.shape[self.dim], model_options["transformer_options"])) > 1
+
+    def get_context_windows(self, model, x_in: Tensor, model_options: dict) -> list[core.IndexListContextWindow]:
+        total = x_in.shape[self.dim]
+        windows = self.plan(total, model_options["transformer_options"])
+        self._shares = {tuple(frames): weights for frames, weights in windows}
+        return [_Own(list(frames), dim=self.dim, total_frames=total) for frames, _ in windows]
+
+    def evaluate_context_windows(
+        self, calc_cond_batch, model, x_in, conds, timestep, windows, model_options, window_state, *args, **kwargs
+    ):
+        def answered(windows, conds, x):
+            state = replace(window_state, latents=[x, *window_state.latents[1:]])
+            parts = (calc_cond_batch, model, x_in, conds, timestep, windows, model_options, state)
+            return super(OwnWindows, self).evaluate_context_windows(*parts, *args, **kwargs)
+
+        x = window_state.latents[0]
+        if self.ahead is None:
+            return answered(windows, conds, x)
+        results = []
+        for one in windows:
+            number, window = one
+            if number == 0:
+                self._answers = [torch.zeros_like(x) for _ in conds]
+            weights = self._shares[tuple(window.index_list)]
+            led = [frame for frame, weight in zip(window.index_list, weights) if weight == 0]
+            found = None
+            for asked in [[i] for i, cond in enumerate(conds) if cond is not None] if led else [range(len(conds))]:
+                mine = x.clone()
+                for which in asked if led else ():
+                    known = self._answers[which][:, :, led]
+                    mine[:, :, led] = self.ahead(x[:, :, led], known, float(timestep.max())).to(x)
+                [part] = answered([one], [cond if i in asked else None for i, cond in enumerate(conds)], mine)
+                found = found or part
+                for which in asked:
+                    found.sub_conds_out[which] = part.sub_conds_out[which]
+            share = torch.tensor(weights, device=x.device, dtype=x.dtype).view(1, 1, -1, 1, 1)
+            for answer, out in zip(self._answers, found.sub_conds_out):
+                answer[:, :, window.index_list] += share * out[0].to(x)
+            results.append(found)
+        return results
+
+    def _weights(self, length: int, idxs: list[int], **kwargs) -> list[float]:
+        return list(self._shares[tuple(idxs)])
+
+
+class _Own(core.IndexListContextWindow):
+    """Marks the host's windows as a technique's own."""
+
+
+def shows_own_window(options: dict) -> bool:
+    """Whether a call of the model, of these transformer options, is of a window of `with_own_windows`."""
+    return isinstance(options.get("context_window"), _Own)
+
+
+def with_own_windows(model, plan: Plan, interval: Interval, ahead: Ahead | None = None):
+    """A clone of MODEL that runs in the windows of `plan`; a plan given before is replaced. Raises ValueError where
+    ComfyUI's context windows are there already."""
+    before = model.model_options.get("context_handler")
+    if before is not None and not isinstance(before, OwnWindows):
+        raise ValueError(
+            "model: ComfyUI's context windows cut the video already. Remove that node, or set lead_in and blend to 0."
+        )
+    model = model.clone()
+    model.model_options["context_handler"] = OwnWindows(plan, interval, ahead)
+    if not model.get_wrappers(WrappersMP.PREPARE_SAMPLING, NAME):
+        model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, NAME, _room_for_one)
+    return model
+
+
+def _room_for_one(executor, patcher, noise_shape, conds, *args, **kwargs):
+    """The host's estimate of memory is for one window."""
+    options = kwargs.get("model_options") or patcher.model_options
+    windows, shape = options.get("context_handler"), list(noise_shape)
+    if isinstance(windows, OwnWindows) and len(shape) == 5:
+        shape[2] = windows.frames_at_once(shape[2], options.get("transformer_options", {}))
+    return executor(patcher, shape, conds, *args, **kwargs)

@@ -1,0 +1,95 @@
+"""What Swin Renderer is told, and what cannot be."""
+
+from dataclasses import dataclass
+
+from ..host.schedule import ALWAYS, Interval
+from ..kernels.swin_renderer import Anchors
+
+
+@dataclass(frozen=True)
+class SwinRenderer:
+    """window, anchor_interval, anchor_budget, look_back: latent frames. window 0: what suits the model and the anchors;
+    anchor_interval 0: as dense as the budget allows; anchor_budget 0: the trained length, or twice that where time is
+    compressed.
+
+    strength: 1 = windows, 0 = the unpatched model, between = blend of both outputs. dense_blocks: blocks that keep full
+    attention, as in "0-3,38". time_scale: places in time are multiplied by it; 1 = as they are, 0 = so that the whole
+    video spans the trained length. look_back: frames before a window that it sees; -1 = 1 where windows follow a
+    timeline, else none. trained: latent frames of the videos that the model was trained on, 0 = those of its family.
+
+    lead_in, blend: where windows follow a timeline, each goes through the whole model on its own, with `lead_in` frames
+    before it whose answer is dropped, and `blend` frames on either side of a border answered by both its windows. 0 and
+    0: windows act in the blocks alone. lead_noise: how noisy a lead-in is beside its window, by what the window before
+    has answered; 1 = as noisy.
+    """
+
+    window: int = 0
+    shift: bool = True
+    anchors: Anchors = "none"
+    anchor_interval: int = 0
+    anchor_budget: int = 0
+    dense_blocks: str = ""
+    strength: float = 1.0
+    interval: Interval = ALWAYS
+    time_scale: float = 1.0
+    look_back: int = -1
+    trained: int = 0
+    lead_in: int = 0
+    blend: int = 0
+    lead_noise: float = 0.5
+
+    def __post_init__(self):
+        if self.window < 0:
+            raise ValueError(f"window {self.window}: must not be negative; 0 chooses for you.")
+        if self.shift and self.window % 2:
+            raise ValueError(
+                f"window {self.window}: must be even, because odd blocks shift by half a window. Use "
+                f"{self.window + 1}, or turn shift off."
+            )
+        if self.anchors not in Anchors.__args__:
+            raise ValueError(f"anchors '{self.anchors}': choose one of {', '.join(Anchors.__args__)}.")
+        if self.anchor_interval < 0 or self.anchor_budget < 0:
+            raise ValueError(
+                f"anchor_interval {self.anchor_interval}, anchor_budget {self.anchor_budget}: must not be negative; 0 "
+                "chooses for you."
+            )
+        if not 0.0 <= self.strength <= 1.0:
+            raise ValueError(f"strength {self.strength}: must be from 0 (full attention) to 1 (windows).")
+        if not 0.0 <= self.time_scale <= 1.0:
+            raise ValueError(
+                f"time_scale {self.time_scale}: must be from 0 (automatic) to 1 (places in time as they are)."
+            )
+        if self.look_back < -1:
+            raise ValueError(f"look_back {self.look_back}: must not be negative; -1 chooses for you.")
+        if self.trained < 0:
+            raise ValueError(f"trained {self.trained}: must not be negative; 0 takes the model's family's.")
+        if self.lead_in < 0 or self.blend < 0:
+            raise ValueError(f"lead_in {self.lead_in}, blend {self.blend}: must not be negative; 0 is none.")
+        if not 0.0 <= self.lead_noise <= 1.0:
+            raise ValueError(f"lead_noise {self.lead_noise}: must be from 0 (none) to 1 (as noisy as its window).")
+        if self.on_their_own:
+            self._refuse_what_spans_windows()
+
+    def _refuse_what_spans_windows(self) -> None:
+        given = {
+            "anchors": self.anchors != "none",
+            "look_back": self.look_back > 0,
+            "dense_blocks": bool(self.dense_blocks.strip()),
+            "strength": 0 < self.strength < 1,
+        }
+        if names := [name for name, is_given in given.items() if is_given]:
+            raise ValueError(
+                f"lead_in {self.lead_in}, blend {self.blend}: windows then go through the model one by one, so that "
+                f"{' and '.join(names)} cannot act. Set lead_in and blend to 0, or "
+                "anchors to none, look_back to -1, dense_blocks to nothing and strength to 1."
+            )
+
+    @property
+    def on_their_own(self) -> bool:
+        """Whether windows that follow a timeline go through the whole model one by one."""
+        return self.lead_in > 0 or self.blend > 0
+
+    @property
+    def compressed(self) -> bool:
+        """Whether long videos stand closer in time than the model places them."""
+        return self.time_scale != 1.0
