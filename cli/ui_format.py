@@ -4,12 +4,12 @@ order)."""
 import re
 from collections import defaultdict
 
-from .layout import LINE, ROW_GAP, place
+from .layout import LINE, NODE, ROW_GAP, place
 
 DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
 SEED_CONTROL = ("seed", "noise_seed")  # the editor puts a "control after generate" widget behind these
 NOTE = "MarkdownNote"
-NOTE_WIDTH, NOTE_LINE, NOTE_LETTERS = 460, 20, 62  # px, px, letters of a line
+NOTE_WIDTH, NOTE_LINE, NOTE_LETTERS = 460, 17, 72  # px, px, letters of a line
 
 
 def declared(info: dict) -> dict[str, list]:
@@ -98,7 +98,8 @@ def to_ui(api: dict, object_info: dict, models: dict[str, dict], about: dict | N
             if name in SEED_CONTROL:
                 values.append("fixed")
         texts = sum(len(spec) > 1 and bool(spec[1].get("multiline")) for spec in widgets.values())
-        size = [380, max(2, len(inputs) + len(values) + 1) * LINE + (110 * texts or 30)]
+        rows = max(len(inputs), len(info["output"])) + len(values) + 1
+        size = [NODE, max(2, rows) * LINE + (110 * texts or 30)]
         nodes.append(
             {
                 "id": numbers[node_id],

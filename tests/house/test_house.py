@@ -191,6 +191,15 @@ def test_no_message_says_1_frames():
     assert {one for one in found if one[1] not in never_one} == set()
 
 
+def test_the_registry_shows_what_is_there():
+    """Its page: a version that the change log opens with, and an icon that the repository holds."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    version = re.search(r'^version = "(\d+\.\d+\.\d+)"$', text, re.MULTILINE)[1]
+    newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    icon = re.search(r'^Icon = "https://raw.githubusercontent.com/[\w-]+/[\w-]+/main/(.+)"$', text, re.MULTILINE)[1]
+    assert newest == version and (ROOT / icon).stat().st_size < 100_000
+
+
 def test_the_registry_reads_the_oldest_host():
     """Its client drops a requires-comfyui that is not a full version."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
