@@ -51,7 +51,7 @@ def overlap(mask: Tensor, truth: Tensor) -> float:
 def intro(maker: str) -> str:
     """The head of the page. maker: what made the clips."""
     marks = (
-        "Everything below was made on this machine, by "
+        "Everything below was made in one go, by "
         f"{html.escape(maker)} models of a few million parameters. They know one small world of coloured shapes, "
         "so that a program can look at each clip and say whether it does as asked: the "
         "<span class='good'>&#10003;</span> and <span class='bad'>&#10007;</span>. The bars are over many more. "
