@@ -5,6 +5,7 @@ beside the latent is one window's.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import comfy.context_windows as core
 import torch
@@ -14,9 +15,20 @@ from torch import Tensor
 from .schedule import Interval
 
 NAME = "semantic_video_windows"
-Window = tuple[Sequence[int], Sequence[float]]  # latent frames that go through the model, weights of their answers
-Plan = Callable[[int, dict], list[Window]]  # frames of the video, transformer options -> windows; fewer than two: none
 Ahead = Callable[[Tensor, Tensor, float], Tensor]  # noisy frames, what they are thought to be, sigma -> frames
+
+
+class Window(NamedTuple):
+    """frames: latent frames that go through the model, in order; weights: of their answers; first, last: those that it
+    is of, one past the last."""
+
+    frames: Sequence[int]
+    weights: Sequence[float]
+    first: int
+    last: int
+
+
+Plan = Callable[[int, dict], list[Window]]  # frames of the video, transformer options -> windows; below two: none
 
 
 class OwnWindows(core.IndexListContextHandler):
@@ -34,7 +46,7 @@ class OwnWindows(core.IndexListContextHandler):
     def frames_at_once(self, total: int, options: dict) -> int:
         """Latent frames of the longest window in a video of `total`."""
         windows = self.plan(total, options)
-        return max(len(frames) for frames, _ in windows) if len(windows) > 1 else total
+        return max(len(window.frames) for window in windows) if len(windows) > 1 else total
 
     def should_use_context(self, model, conds, x_in: Tensor, timestep: Tensor, model_options: dict) -> bool:
         inside = self.interval.contains(float(timestep.max()), model.model_sampling)
@@ -43,8 +55,8 @@ class OwnWindows(core.IndexListContextHandler):
     def get_context_windows(self, model, x_in: Tensor, model_options: dict) -> list[core.IndexListContextWindow]:
         total = x_in.shape[self.dim]
         windows = self.plan(total, model_options["transformer_options"])
-        self._shares = {tuple(frames): weights for frames, weights in windows}
-        return [_Own(list(frames), dim=self.dim, total_frames=total) for frames, _ in windows]
+        self._shares = {tuple(window.frames): window.weights for window in windows}
+        return [_Own(window, dim=self.dim, total_frames=total) for window in windows]
 
     def evaluate_context_windows(
         self, calc_cond_batch, model, x_in, conds, timestep, windows, model_options, window_state, *args, **kwargs
@@ -85,12 +97,31 @@ class OwnWindows(core.IndexListContextHandler):
 
 
 class _Own(core.IndexListContextWindow):
-    """Marks the host's windows as a technique's own."""
+    """One of the host's that says which frames it is of."""
+
+    def __init__(self, window: Window, **kwargs):
+        super().__init__(list(window.frames), **kwargs)
+        self.first, self.last = window.first, window.last
+
+    def get_tensor(self, full: Tensor, device=None, dim=None, retain_index_list=()) -> Tensor:
+        """The host also asks for noise levels so, one for each video of a batch, which are no frames (dim 0)."""
+        if dim == 0:
+            return full
+        return super().get_tensor(full, device, dim, list(retain_index_list))
 
 
 def shows_own_window(options: dict) -> bool:
     """Whether a call of the model, of these transformer options, is of a window of `with_own_windows`."""
     return isinstance(options.get("context_window"), _Own)
+
+
+def spoken_for(options: dict, frames: Sequence[int]) -> tuple[int, ...]:
+    """Latent frames by whose place in time `frames` hear a prompt: in a window of `with_own_windows` those outside of
+    it hear what its nearest frame hears."""
+    window = options.get("context_window")
+    if not isinstance(window, _Own):
+        return tuple(frames)
+    return tuple(min(max(frame, window.first), window.last - 1) for frame in frames)
 
 
 def with_own_windows(model, plan: Plan, interval: Interval, ahead: Ahead | None = None):

@@ -12,6 +12,7 @@ from ..host.call import Call, Continue
 from ..host.editing import edit_attention
 from ..host.families import Family, family_of
 from ..host.forward import Forward, Run
+from ..host.own_windows import spoken_for
 from ..host.schedule import ALWAYS, Interval
 from ..host.timeline import TIMELINE
 from ..kernels.parts import Part, attend_parts, merged
@@ -137,7 +138,7 @@ def parted(
     if len(spoken) < 2:
         return proceed(call)
     held = tuple(range(len(frames))) if call.frames is None else call.frames
-    frames = tuple(frames[index] for index in held)
+    frames = spoken_for(call.forward.options, [frames[index] for index in held])
     parts = call.forward.once(
         (NAME, spoken, frames, call.site.kind, call.before, call.after, call.q.shape[1]),
         lambda: parts_of(call, spoken, frame_weights(family, config, spoken, frames, call.forward.run)),

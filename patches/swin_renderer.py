@@ -119,7 +119,8 @@ class Windows:
         """The windows of a video of so many latent frames that go through the model one by one."""
         timeline = timeline_of(options)
         spans = story_spans(tuple(range(frames)), timeline, self.longest(frames)) if timeline else [(0, frames)]
-        return [(one.frames, one.weights) for one in overlapping(spans, self.config.lead_in, self.config.blend)]
+        windows = overlapping(spans, self.config.lead_in, self.config.blend)
+        return [Window(one.frames, one.weights, one.first, one.last) for one in windows]
 
     def tokens(self, forward: Forward) -> int | None:
         """What goes through the model at once while windows act: as many tokens as a video of the trained length."""
