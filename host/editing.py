@@ -8,6 +8,7 @@ own path.
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -23,7 +24,8 @@ from .families import family_of
 from .forward import RUN, Forward, Run, bind, read
 from .layout import AUDIO_QUERIES, Layout, Site, SiteKind
 from .pieces import OVERRIDE, Pieces, can_be_in_pieces, in_pieces
-from .refiner import Refine, refining
+from .refiner import Refine, refined_apart, refining
+from .replaced import around, replaced_blocks
 from .schedule import ALWAYS, Interval
 
 EDITORS = "semantic_video_editors"
@@ -134,22 +136,33 @@ def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs)
             except ValueError as error:  # raised in a sampler: say which node it is about
                 named = str(error).startswith(editor.name)
                 raise ValueError(str(error) if named else f"{editor.name}: {error}") from None
-    result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    apart = run.family and run.family.REFINES_BEFORE and run.timelines and any(editor.refine for editor in editors)
+    with refined_apart(guider.model_patcher.model, run) if apart else nullcontext():
+        result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    doubles = len(getattr(guider.model_patcher.model.diffusion_model, "double_blocks", ()))
+    missed = around(replaced_blocks(options, doubles), run.blocks)
     for editor in {e.name: e for e in editors}.values():
         if editor.name not in run.fired:
-            logging.log(*_idle(editor, run))
+            logging.log(*_idle(editor, run, missed))
+    if missed and (acted := [e.name for e in editors if e.sites and e.name in run.fired]):
+        logging.warning(
+            "[semantic-video] %s did not act everywhere: no attention came by of %s. Remove that patch, or this one.",
+            ", ".join(dict.fromkeys(acted)),
+            missed,
+        )
     return result
 
 
-def _idle(editor: Editor, run: Run) -> tuple[int, str]:
-    """Level and text of what to say of an editor that has not acted."""
+def _idle(editor: Editor, run: Run, missed: str) -> tuple[int, str]:
+    """Level and text of what to say of an editor that has not acted. missed: see `around`."""
     name, sigmas = f"[semantic-video] {editor.name}", run.sigmas
     widgets = "start, end and min_sigma" if editor.interval.min_sigma else "start and end"
     span = f"this run (sigma {sigmas[0]:.3f} to {sigmas[-1]:.3f})"
     if any(editor.interval.contains(sigma, run.model_sampling) for sigma in sigmas[:-1]):
         return logging.WARNING, (
             f"{name} did nothing: no {' or '.join(editor.sites)} attention of the model came by. Another patch "
-            "replaces its blocks, their attention or the model; remove that patch, or this one."
+            f"replaces its blocks, their attention or the model{f' ({missed})' if missed else ''}; remove that patch, "
+            "or this one."
         )
     if editor.interval.in_another_part(sigmas, run.model_sampling):
         return logging.INFO, (
@@ -205,6 +218,8 @@ def _override(forward: Forward, editors: list[Editor], previous: Callable | None
         last = forward.previous
         dim = q.shape[-1] if by_head else q.shape[-1] // heads
         site = forward.site(kwargs.get("transformer_options", {}), q.shape[token_axis], k.shape[token_axis], dim)
+        if site is not None:
+            forward.run.blocks.add(site.block)
         if site is None or site.kind not in sites:
             return attention(q, k, v, heads, **kwargs)
 

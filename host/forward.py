@@ -38,7 +38,7 @@ class Run:
     video's latent. patchers: the MODELs that run, one a device. texts: the raw text features of all conditionings but
     the negative ones. family: of the model, where it is known. frame_rate: video frames a second that a conditioning
     names (LTX), or None. options: the MODEL's transformer_options. timelines: the spans of text of those conditionings
-    that have such.
+    that have such. fired: names of editors that have acted; blocks: those of which an attention came by.
     A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
     """
 
@@ -57,6 +57,7 @@ class Run:
     options: dict = field(default_factory=dict)
     timelines: dict[UUID, tuple] = field(default_factory=dict)
     fired: set[str] = field(default_factory=set)
+    blocks: set[int] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
 
     def first_frames(self, latents: int) -> list[int]:

@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..host.schedule import Interval
 from ..kernels.swin_renderer import Anchors
+from ..patches.swin_config import Sound
 from ..patches.swin_renderer import SwinRenderer, apply
 from .common import strength_start_end
 
@@ -91,7 +92,8 @@ class SwinRendererNode(io.ComfyNode):
                     tooltip="Moves latent frames closer together in the model's sense of time, so that a long video "
                     "spans what it was trained on and tells its prompt once, in slow motion. Lower is closer; 1 leaves "
                     "time as it is; 0 is automatic: just the trained length. Use it with rotating anchors (window and "
-                    "budget at 0 then suit it), or with window 1024 for full attention. Wan and HunyuanVideo only.",
+                    "budget at 0 then suit it), or with window 1024 for full attention. Not on LTX-2, whose sound "
+                    "keeps its own time.",
                 ),
                 io.Int.Input(
                     "look_back",
@@ -103,6 +105,16 @@ class SwinRendererNode(io.ComfyNode):
                     tooltip="How many latent frames before its first one each window sees besides its own. Higher ties "
                     "windows together more and costs more. -1 is automatic: 1 where windows follow a Prompt Timeline, "
                     "otherwise none.",
+                ),
+                io.Combo.Input(
+                    "sound",
+                    options=list(Sound.__args__),
+                    default="whole",
+                    advanced=True,
+                    optional=True,
+                    tooltip="LTX-2 only. windows: the sound's own attention, and those between sound and video, keep "
+                    "to the video's windows of time, so that beyond 20 s nothing is further apart than in training. "
+                    "whole: they see all of the video's length.",
                 ),
             ],
             outputs=[io.Model.Output(tooltip="The model, rendering in windows.")],
@@ -123,6 +135,7 @@ class SwinRendererNode(io.ComfyNode):
         end,
         time_scale=1.0,
         look_back=-1,
+        sound="whole",
     ) -> io.NodeOutput:
         config = SwinRenderer(
             window,
@@ -135,5 +148,6 @@ class SwinRendererNode(io.ComfyNode):
             Interval(start, end),
             time_scale,
             look_back,
+            sound,
         )
         return io.NodeOutput(apply(model, config))

@@ -1,0 +1,65 @@
+"""What Swin Renderer can be told, checked."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..host.schedule import ALWAYS, Interval
+from ..kernels.swin_renderer import Anchors
+
+Sound = Literal["whole", "windows"]
+
+
+@dataclass(frozen=True)
+class SwinRenderer:
+    """window, anchor_interval, anchor_budget, look_back: latent frames. window 0: what suits the model and the anchors;
+    anchor_interval 0: as dense as the budget allows; anchor_budget 0: the trained length, or twice that where time is
+    compressed.
+
+    strength: 1 = windows, 0 = the unpatched model, between = blend of both outputs. dense_blocks: blocks that keep full
+    attention, as in "0-3,38". time_scale: places in time are multiplied by it; 1 = as they are, 0 = so that the whole
+    video spans the trained length. look_back: frames before a window that it sees; -1 = 1 where windows follow a
+    timeline, else none. sound: whether a stream of sound beside the video's (LTX-2) is cut as well.
+    """
+
+    window: int = 0
+    shift: bool = True
+    anchors: Anchors = "none"
+    anchor_interval: int = 0
+    anchor_budget: int = 0
+    dense_blocks: str = ""
+    strength: float = 1.0
+    interval: Interval = ALWAYS
+    time_scale: float = 1.0
+    look_back: int = -1
+    sound: Sound = "whole"
+
+    def __post_init__(self):
+        if self.window < 0:
+            raise ValueError(f"window {self.window}: must not be negative; 0 chooses for you.")
+        if self.shift and self.window % 2:
+            raise ValueError(
+                f"window {self.window}: must be even, because odd blocks shift by half a window. Use "
+                f"{self.window + 1}, or turn shift off."
+            )
+        if self.anchors not in Anchors.__args__:
+            raise ValueError(f"anchors '{self.anchors}': choose one of {', '.join(Anchors.__args__)}.")
+        if self.anchor_interval < 0 or self.anchor_budget < 0:
+            raise ValueError(
+                f"anchor_interval {self.anchor_interval}, anchor_budget {self.anchor_budget}: must not be negative; 0 "
+                "chooses for you."
+            )
+        if not 0.0 <= self.strength <= 1.0:
+            raise ValueError(f"strength {self.strength}: must be from 0 (full attention) to 1 (windows).")
+        if not 0.0 <= self.time_scale <= 1.0:
+            raise ValueError(
+                f"time_scale {self.time_scale}: must be from 0 (automatic) to 1 (places in time as they are)."
+            )
+        if self.look_back < -1:
+            raise ValueError(f"look_back {self.look_back}: must not be negative; -1 chooses for you.")
+        if self.sound not in Sound.__args__:
+            raise ValueError(f"sound '{self.sound}': choose one of {', '.join(Sound.__args__)}.")
+
+    @property
+    def compressed(self) -> bool:
+        """Whether long videos stand closer in time than the model places them."""
+        return self.time_scale != 1.0
