@@ -25,6 +25,8 @@ def test_every_workflow_has_its_twin_and_picture():
 def test_twins_are_one_graph(server, name):
     info = server.get("/object_info")
     api = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    if missing := {node["class_type"] for node in api.values()} - info.keys():
+        pytest.skip(f"this host has no {', '.join(sorted(missing))}")
     ui = to_api(json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8")), info)
     names = dict(zip(ui, api))  # the editor numbers what the API file names
     for number, node in ui.items():

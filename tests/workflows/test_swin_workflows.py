@@ -94,7 +94,7 @@ def test_the_node_describes_itself(server):
     widgets = info["input"]["required"]
     assert list(widgets)[-3:] == ["strength", "start", "end"]
     later = info["input"]["optional"]
-    assert list(later) == ["time_scale", "look_back"], "graphs posted before these came run as they did"
+    assert list(later) == ["time_scale", "look_back", "sound"], "graphs posted before these came run as they did"
     assert all(options.get("tooltip") for _, options in later.values())
     assert all(options.get("tooltip") for _, options in widgets.values())
     assert widgets["window"][1]["default"] == widgets["window"][1]["min"] == 0
