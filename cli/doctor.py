@@ -11,7 +11,7 @@ from pathlib import Path
 from .hosts import HOW_TO_GET, find_hosts, name_of
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("diffusion_models", "text_encoders", "vae", "clip_vision", "model_patches", "loras")
+FOLDERS = ("checkpoints", "diffusion_models", "text_encoders", "vae", "clip_vision", "model_patches", "loras")
 
 
 def parser() -> argparse.ArgumentParser:

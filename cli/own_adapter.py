@@ -12,7 +12,7 @@ import comfy.model_base
 import comfy.sd
 
 from ..host.clip_loading import load_clip
-from ..host.families import family_of, wan
+from ..host.families import family_of, ltx, minimax, wan
 from ..mini.scores import load_vae
 from ..training.plan import Plan, State
 from ..training.ssg_adapter import Settings, train_on_videos
@@ -70,10 +70,14 @@ def share_of(files: Files) -> float:
     return files.held_out / count
 
 
+KINDS = {wan: "WAN", ltx: "LTXV", minimax: "MINIMAX"}  # the last is not in hosts before 0.30
+
+
 def kind_of(model) -> comfy.sd.CLIPType:
     """What the CLIP Loader of MODEL's text encoder is set to."""
-    if family_of(model) is wan:
-        return comfy.sd.CLIPType.WAN
+    family = family_of(model)
+    if family in KINDS:
+        return getattr(comfy.sd.CLIPType, KINDS[family])
     newer = isinstance(model.model, comfy.model_base.HunyuanVideo15)
     return comfy.sd.CLIPType.HUNYUAN_VIDEO_15 if newer else comfy.sd.CLIPType.HUNYUAN_VIDEO
 

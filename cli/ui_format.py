@@ -17,7 +17,8 @@ def declared(info: dict) -> dict[str, list]:
 
 
 def is_widget(spec: list) -> bool:
-    kind, options = spec[0], spec[1] if len(spec) > 1 else {}
+    options = spec[1] if len(spec) > 1 else {}
+    kind = options.get("widgetType", spec[0])  # where links of several types may take its place
     return (
         isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC)
     ) and not options.get("forceInput")

@@ -16,9 +16,19 @@ MODELS = {
     "wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors": "wan-t2v",
     "wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors": "wan-t2v",
     "hunyuan_video_v2_replace_image_to_video_720p_bf16.safetensors": "hunyuan-t2v",
+    "minimax_h3_fl2va_pruned_int8_convrot.safetensors": "h3",
 }
 TRAINERS = ("SemVidSSGAdapterTrain", "SemVidPlanAdapterTrain", "SemVidPlannerTrain")
-READERS = ("SemVidFocalGuidance", "SemVidAttentionMaps", "SemVidPromptTimeline")  # nodes that use a CLIP
+CHECKPOINTS = {"ltx-2.3-22b-dev-fp8.safetensors": "ltxav23"}
+LTX_TEXT = 96  # channels of that toy's text features
+# nodes that use a CLIP
+READERS = (
+    "SemVidFocalGuidance",
+    "SemVidAttentionMaps",
+    "SemVidPromptTimeline",
+    "MiniMaxH3ImageToVideo",
+    "TextEncodeQwenImageEdit",
+)
 
 TRAINED = {"t2v": "mini_t2v.safetensors", "i2v": "mini_i2v.safetensors"}  # by what a Wan checkpoint's name holds
 FILES = {  # loader -> its input and the mini model
@@ -60,6 +70,7 @@ def on_toys(api: dict, **changes) -> dict:
     encoders = {value[0] for inputs in training for value in inputs.values() if isinstance(value, list)}
     readers = [node["inputs"] for node in api.values() if node["class_type"] in READERS]
     tokenizers = {inputs["clip"][0] for inputs in readers if "clip" in inputs}
+    wide = {"width": LTX_TEXT} if any(node["class_type"] == "LTXAVTextEncoderLoader" for node in api.values()) else {}
     for node_id, node in list(api.items()):
         inputs = node["inputs"]
         match node["class_type"]:
@@ -67,6 +78,10 @@ def on_toys(api: dict, **changes) -> dict:
                 inputs["unet_name"] = f"{MODELS[inputs['unet_name']]}.safetensors"
             case "LoraLoaderModelOnly":
                 inputs["lora_name"] = "toy_lora.safetensors"
+            case "CheckpointLoaderSimple" | "LTXVAudioVAELoader":
+                inputs["ckpt_name"] = f"{CHECKPOINTS[inputs['ckpt_name']]}.safetensors"
+            case "VAELoader" if inputs["vae_name"].startswith("minimax_h3"):
+                node["class_type"], node["inputs"] = "ToyMiniMaxVAELoader", {"audio": "audio" in inputs["vae_name"]}
             case "VAELoader":
                 inputs["vae_name"] = "toy_vae.safetensors"
             case "CLIPVisionLoader" if node_id in towers:
@@ -74,9 +89,9 @@ def on_toys(api: dict, **changes) -> dict:
                 node["inputs"] = {"clip_name": "mini_clip.safetensors", "activation": "auto"}
             case "CLIPLoader" | "CLIPVisionLoader" if node_id in encoders:
                 node["class_type"], node["inputs"] = f"Toy{node['class_type']}", {}
-            case "CLIPLoader" | "DualCLIPLoader" if node_id in tokenizers:
-                node["class_type"], node["inputs"] = "ToyCLIPLoader", {}
-            case "CLIPLoader" | "DualCLIPLoader" | "CLIPVisionLoader":
+            case "CLIPLoader" | "DualCLIPLoader" | "LTXAVTextEncoderLoader" if node_id in tokenizers:
+                node["class_type"], node["inputs"] = "ToyCLIPLoader", dict(wide)
+            case "CLIPLoader" | "DualCLIPLoader" | "CLIPVisionLoader" | "LTXAVTextEncoderLoader":
                 del api[node_id]
             case "CLIPVisionEncode":
                 node["class_type"], node["inputs"] = "ToyCLIPVisionEncode", {"image": inputs["image"]}
@@ -95,7 +110,7 @@ def on_toys(api: dict, **changes) -> dict:
             case "TextEncodeHunyuanVideo_ImageToVideo":
                 node["class_type"], node["inputs"] = "ToyTextEncode", {"text": inputs["prompt"]}
             case "CLIPTextEncode":
-                node["class_type"], node["inputs"] = "ToyTextEncode", {"text": inputs["text"]}
+                node["class_type"], node["inputs"] = "ToyTextEncode", {"text": inputs["text"]} | wide
     for node_id, inputs in changes.items():
         api[node_id]["inputs"] |= inputs
     return api
@@ -146,11 +161,14 @@ def on_minis(api: dict, **changes) -> dict:
 
 def write_toys(models: Path) -> None:
     """The toys of all shipped workflows, into a ComfyUI models folder. Import after ComfyUI is on sys.path."""
-    from .toy import write_toy, write_toy_adapter, write_toy_expert, write_toy_lora, write_toy_vae
+    from .toy import EVERY, write_toy, write_toy_adapter, write_toy_expert, write_toy_lora, write_toy_vae
+    from .toy_ltx import write_toy_ltx
     from .toy_plans import write_toy_plan_adapter, write_toy_planner
 
-    for toy in set(MODELS.values()):
+    for toy in set(MODELS.values()) & EVERY.keys():  # hosts before 0.30 have no MiniMax H3
         write_toy(toy, models / "diffusion_models" / f"{toy}.safetensors")
+    for toy in CHECKPOINTS.values():
+        write_toy_ltx(toy, models / "checkpoints" / f"{toy}.safetensors")
     write_toy_vae(models / "vae" / "toy_vae.safetensors")
     write_toy_lora(models / "loras" / "toy_lora.safetensors")
     write_toy_expert(models / "model_patches" / "toy_expert.safetensors")

@@ -8,6 +8,7 @@ own path.
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -26,7 +27,8 @@ from .feedback import LEFT_ALONE, Node, this_node
 from .forward import RUN, Forward, Run, bind, read
 from .layout import AUDIO_QUERIES, Layout, Site, SiteKind
 from .pieces import OVERRIDE, Pieces, can_be_in_pieces, in_pieces
-from .refiner import Refine, refining
+from .refiner import Refine, refined_apart, refining
+from .replaced import around, replaced_blocks
 from .schedule import ALWAYS, Interval
 
 EDITORS = "semantic_video_editors"
@@ -149,26 +151,36 @@ def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs)
             except ValueError as error:  # raised in a sampler: say which node it is about
                 named = str(error).startswith(editor.name)
                 raise ValueError(str(error) if named else f"{editor.name}: {error}") from None
-    result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     module = guider.model_patcher.model.diffusion_model
+    apart = run.family and run.family.REFINES_BEFORE and run.timelines and any(editor.refine for editor in editors)
+    with refined_apart(guider.model_patcher.model, run) if apart else nullcontext():
+        result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     blocks = run.family.blocks(module) if run.family else 0
+    missed = around(replaced_blocks(options, len(getattr(module, "double_blocks", ()))), run.blocks)
     for editor in {e.name: e for e in editors}.values():
         if editor.name in run.feedback.asked:
             run.feedback.summarize(editor.name, len(run.sigmas) - 1, blocks, run.total_frames)
+            if missed and editor.sites:
+                run.say_once(
+                    f"{editor.name} did not act everywhere: no attention came by of {missed}. Remove that patch, or "
+                    "this one.",
+                    logging.WARNING,
+                )
         else:
-            run.say_once(*_idle(editor, run))
+            run.say_once(*_idle(editor, run, missed))
     return result
 
 
-def _idle(editor: Editor, run: Run) -> tuple[str, int]:
-    """Text and level of what to say of an editor that was never asked."""
+def _idle(editor: Editor, run: Run, missed: str) -> tuple[str, int]:
+    """Text and level of what to say of an editor that was never asked. missed: see `around`."""
     name, sigmas = editor.name, run.sigmas
     widgets = "start, end and min_sigma" if editor.interval.min_sigma else "start and end"
     span = f"this run (sigma {sigmas[0]:.3f} to {sigmas[-1]:.3f})"
     if any(editor.interval.contains(sigma, run.model_sampling) for sigma in sigmas[:-1]):
         return (
             f"{name} did nothing: no {' or '.join(editor.sites)} attention of the model came by. Another patch "
-            "replaces its blocks, their attention or the model; remove that patch, or this one."
+            f"replaces its blocks, their attention or the model{f' ({missed})' if missed else ''}; remove that patch, "
+            "or this one."
         ), logging.WARNING
     if editor.interval.in_another_part(sigmas, run.model_sampling):
         return f"{name}: {span} is a part of the schedule that {widgets} leave out; it acts in the other part.", (
@@ -235,6 +247,8 @@ def _override(
         dim = q.shape[-1] if by_head else q.shape[-1] // heads
         queries = q.shape[token_axis] if frames is None else forward.layout.tokens
         site = forward.site(kwargs.get("transformer_options", {}), queries, k.shape[token_axis], dim)
+        if site is not None:
+            forward.run.blocks.add(site.block)
         if site is None or site.kind not in sites:
             return attention(q, k, v, heads, **kwargs)
 

@@ -40,7 +40,7 @@ class Run:
     video's latent. patchers: the MODELs that run, one a device. texts: the raw text features of all conditionings but
     the negative ones. family: of the model, where it is known. frame_rate: video frames a second that a conditioning
     names (LTX), or None. options: the MODEL's transformer_options. timelines: the spans of text of those conditionings
-    that have such.
+    that have such. fired: names of editors that have acted; blocks: those of which an attention came by.
     A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
     """
 
@@ -58,6 +58,7 @@ class Run:
     frame_rate: float | None = None
     options: dict = field(default_factory=dict)
     timelines: dict[UUID, tuple] = field(default_factory=dict)
+    blocks: set[int] = field(default_factory=set)
     feedback: Feedback = field(default_factory=Feedback)
 
     def first_frames(self, latents: int) -> list[int]:

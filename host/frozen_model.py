@@ -6,12 +6,17 @@ from contextlib import contextmanager
 import comfy.clip_vision
 import comfy.ldm.common_dit
 import comfy.model_management
+import comfy.quant_ops
 import comfy.samplers
+import comfy.utils
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
 
+from .families import family_of
+
 STREAMS = ("x", "img", "txt")  # arguments of a block that hold tokens
+FUSED = "rms_rope_split_half"
 LEAST_SIGMA = 1e-3  # below it, rounding is larger than what is learnt
 
 
@@ -57,22 +62,40 @@ def load_frozen(model, offload: bool = False) -> None:
 
 @contextmanager
 def copying_norms(blocks: list[nn.Module]) -> Iterator[None]:
-    """Within it, norms keep copies of their inputs for the backward pass: blocks of Hunyuan and LTX write into these
-    later."""
+    """Within it, norms keep copies of their inputs for the backward pass: blocks of Hunyuan, LTX and MiniMax H3 write
+    into these later. MiniMax H3's norm and RoPE in one, which has no backward pass, is plain torch."""
     hooks = [
         norm.register_forward_pre_hook(lambda module, args: tuple(map(copied, args)))
         for block in blocks
         for norm in block.modules()
-        if isinstance(norm, nn.LayerNorm)
+        if isinstance(norm, (nn.LayerNorm, nn.RMSNorm))
     ]
     plain = comfy.ldm.common_dit.rms_norm  # LTX's, a function
     comfy.ldm.common_dit.rms_norm = lambda x, *args, **kwargs: plain(copied(x), *args, **kwargs)
+    fused = getattr(comfy.quant_ops.ck, FUSED, None)
+    if fused is not None:
+        setattr(comfy.quant_ops.ck, FUSED, norm_and_rope)
     try:
         yield
     finally:
+        if fused is not None:
+            setattr(comfy.quant_ops.ck, FUSED, fused)
         comfy.ldm.common_dit.rms_norm = plain
         for hook in hooks:
             hook.remove()
+
+
+def norm_and_rope(q, k, freqs_cis, q_scale, k_scale, epsilon=1e-6, rot_dim=0) -> tuple[Tensor, Tensor]:
+    """As the host's: q, k [batch, tokens, heads, dim] normed; their channels j and j + n, of rot_dim = 2 n, turned by
+    freqs_cis [1, tokens, 1, n, 2, 2]."""
+
+    def one(x: Tensor, scale: Tensor) -> Tensor:
+        x = torch.nn.functional.rms_norm(x, x.shape[-1:], scale, epsilon)
+        a, b = x[..., : rot_dim // 2], x[..., rot_dim // 2 : rot_dim]
+        turned = (freqs_cis[..., i, 0] * a + freqs_cis[..., i, 1] * b for i in (0, 1))
+        return torch.cat((*turned, x[..., rot_dim:]), -1).to(x.dtype)
+
+    return one(q, q_scale), one(k, k_scale)
 
 
 @contextmanager
@@ -113,17 +136,31 @@ def model_conds(model, latent: Tensor, text: Tensor, extra: dict | None = None) 
     width] and the `extra` that came with it, "model_conds" of nodes among it."""
     device, extra = model.load_device, dict(extra or {})
     attached = extra.pop("model_conds", {})
-    made = model.model.extra_conds(
-        noise=latent,
-        device=device,
-        cross_attn=text,
-        width=latent.shape[-1] * 8,
-        height=latent.shape[-2] * 8,
-        prompt_type="positive",
-        **extra,
-    )
+    streams = [latent, *filter(lambda x: x is not None, [family_of(model).silence(latent)])]
+    with streams_of(model, streams) as shapes:
+        made = model.model.extra_conds(
+            noise=latent,
+            device=device,
+            cross_attn=text,
+            width=latent.shape[-1] * 8,
+            height=latent.shape[-2] * 8,
+            prompt_type="positive",
+            latent_shapes=shapes,
+            **extra,
+        )
     conds = attached | made
     return {name: cond.process_cond(batch_size=len(latent), area=None, device=device) for name, cond in conds.items()}
+
+
+@contextmanager
+def streams_of(model, streams: list[Tensor]) -> Iterator[list]:
+    """Within it, the host knows the shapes of the latents that it packs into one, as in a sampling run."""
+    before = getattr(model.model, "latent_shapes", None)
+    model.model.latent_shapes = shapes = [stream.shape for stream in streams]
+    try:
+        yield shapes
+    finally:
+        model.model.latent_shapes = before
 
 
 def vision_output(penultimate: Tensor) -> comfy.clip_vision.Output:
@@ -153,9 +190,14 @@ def sigmas_at(model_sampling, fractions: Tensor) -> Tensor:
     return torch.tensor([float(model_sampling.percent_to_sigma(float(u))) for u in fractions]).clamp(min=LEAST_SIGMA)
 
 
-def denoised(model, x: Tensor, sigma: Tensor, conds: dict[str, Tensor], options: dict) -> Tensor:
+def denoised(
+    model, x: Tensor, sigma: Tensor, conds: dict[str, Tensor], options: dict, sound: Tensor | None = None
+) -> Tensor:
     """The clean latents that MODEL and its patches predict for x [batch, ...] at sigma [batch], in one call as the
-    sampler makes it. options: more transformer options."""
+    sampler makes it. options: more transformer options. sound: noised latents of the sound that some models make along
+    (`Family.silence`); what is predicted of it is left out."""
     host = {**model.model_options["transformer_options"], "wrappers": model.wrappers, "callbacks": model.callbacks}
     more = {"sigmas": sigma, "cond_or_uncond": [0]}
-    return model.model.apply_model(x, sigma, transformer_options=host | more | options, **conds)
+    packed, shapes = (x, [x.shape]) if sound is None else comfy.utils.pack_latents([x, sound])
+    found = model.model.apply_model(packed, sigma, transformer_options=host | more | options, **conds)
+    return comfy.utils.unpack_latents(found, shapes)[0]

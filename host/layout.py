@@ -17,8 +17,8 @@ class Layout:
     text, image: keys of the text and the image cross-attention, 0 where the family has none. On joint attention image
     counts the tokens of a CLIP or SigLIP image in front of the prompt's, glyphs those of quoted words (byT5) between
     both. audio: tokens of the sound that is made along; in joint attention they are the last of `before`, elsewhere
-    they have attentions of their own. patch: latent cells of a token, height and width; the last row and column of
-    tokens may be padded.
+    they have attentions of their own. voice: of these, in front, those of a sound that the model refers to. patch:
+    latent cells of a token, height and width; the last row and column of tokens may be padded.
     """
 
     frames: int
@@ -30,6 +30,7 @@ class Layout:
     image: int = 0
     audio: int = 0
     glyphs: int = 0
+    voice: int = 0
     patch: tuple[int, int] = (1, 1)
 
     @property

@@ -1,10 +1,11 @@
 """A draft as the plan: a short or small video becomes the start of a long render, after edits if you like."""
 
+import comfy.nested_tensor
 import torch
 from comfy.sampler_helpers import prepare_mask
 from comfy_api.latest import io
 
-from ..host.video_vae import encode_video, strides
+from ..host.video_vae import Rhythm, encode_video, rhythm_of
 from ..kernels.draft_plan import Fit, InBetween, growth, held, joined, kept, removed, resized, retimed, span_retimed
 from ..kernels.wording import counted
 from .common import rgb
@@ -62,9 +63,9 @@ class DraftPlanNode(io.ComfyNode):
                     default=321,
                     min=1,
                     max=16384,
-                    step=4,
-                    tooltip="Video frames of the long video, 4 n + 1. The whole draft is spread over them: more frames "
-                    "than the draft has are slower motion.",
+                    tooltip="Video frames of the long video: 4 n + 1 of Wan and HunyuanVideo, 8 n + 1 of LTX, 17 n + 5 "
+                    "of MiniMax H3. The whole draft is spread over them: more frames than the draft has are slower "
+                    "motion.",
                 ),
                 io.Combo.Input(
                     "fit",
@@ -105,11 +106,11 @@ class DraftPlanNode(io.ComfyNode):
         cls, frames, vae, width, height, length, fit="crop", in_between="blend", tile_size=0, latent=None
     ) -> io.NodeOutput:
         draft = pictures("frames", frames)
-        time, side = strides(vae)
+        rhythm, side = rhythm_of(vae), vae.spacial_compression_encode()
         if latent is not None:
-            length, height, width = size_of(latent["samples"], vae.latent_channels, time, side)
-        latents = (length - 1) // time + 1
-        check_size(width, height, length, time, side)
+            length, height, width = size_of(video_of(latent["samples"]), vae.latent_channels, rhythm, side)
+        check_size(width, height, length, rhythm, side)
+        latents = rhythm.latents_of(length)
 
         def part(start: int, end: int) -> torch.Tensor:
             return resized(retimed(draft, length, in_between, start, end).clamp(0, 1), height, width, fit).clamp(0, 1)
@@ -119,7 +120,12 @@ class DraftPlanNode(io.ComfyNode):
         return io.NodeOutput(onto(latent, plan), growth(*draft.shape[1:3], height, width, fit))
 
 
-def size_of(samples: torch.Tensor, channels: int, time: int, side: int) -> tuple[int, int, int]:
+def video_of(samples) -> torch.Tensor:
+    """The video's part of a latent, which may carry sound along."""
+    return samples.unbind()[0] if samples.is_nested else samples
+
+
+def size_of(samples: torch.Tensor, channels: int, rhythm: Rhythm, side: int) -> tuple[int, int, int]:
     """(frames, height, width) of a latent's video. Raises ValueError for what this VAE would not make."""
     if samples.ndim != 5 or samples.shape[1] != channels:
         raise ValueError(
@@ -127,18 +133,18 @@ def size_of(samples: torch.Tensor, channels: int, time: int, side: int) -> tuple
             "width]. Connect the latent of an image-to-video node, and the VAE of the same model."
         )
     frames, height, width = samples.shape[2:]
-    return time * (frames - 1) + 1, side * height, side * width
+    return rhythm.length_of(frames), side * height, side * width
 
 
-def check_size(width: int, height: int, length: int, time: int, side: int) -> None:
-    if (length - 1) % time or length < 1:
-        near = max(length - 1, 0) // time * time + 1
-        raise ValueError(f"length {length}: must be {time} n + 1, as this VAE makes videos. Try {near}.")
+def check_size(width: int, height: int, length: int, rhythm: Rhythm, side: int) -> None:
+    if not rhythm.accepts(length):
+        near = rhythm.nearest(length)
+        raise ValueError(f"length {length}: must be {rhythm}, as this VAE makes videos. Try {near}.")
     for name, value in (("width", width), ("height", height)):
         if value % side or value < side:
             near = max(value // side, 1) * side
             raise ValueError(f"{name} {value}: must be a multiple of {side}, this VAE's pixel. Try {near}.")
-    positions = ((length - 1) // time + 1) * (width // side) * (height // side)
+    positions = rhythm.latents_of(length) * (width // side) * (height // side)
     if positions > MOST_LATENTS:
         raise ValueError(
             f"width {width}, height {height}, length {length}: {positions:,} positions of a latent, more than the "
@@ -147,13 +153,15 @@ def check_size(width: int, height: int, length: int, time: int, side: int) -> No
 
 
 def onto(latent: dict | None, plan: torch.Tensor) -> dict:
-    """LATENT of the plan, where `latent` does not keep something of its own."""
+    """LATENT of the plan, where `latent` does not keep something of its own; its sound stays."""
     if latent is None:
         return {"samples": plan}
-    samples = latent["samples"]
+    samples, mask = video_of(latent["samples"]), latent.get("noise_mask")
     plan = plan.to(samples).expand_as(samples)
-    if latent.get("noise_mask") is not None:
-        plan = torch.lerp(samples, plan, prepare_mask(latent["noise_mask"], samples.shape, samples.device))
+    if mask is not None:
+        plan = torch.lerp(samples, plan, prepare_mask(video_of(mask), samples.shape, samples.device))
+    if latent["samples"].is_nested:
+        plan = comfy.nested_tensor.NestedTensor((plan, *latent["samples"].unbind()[1:]))
     return latent | {"samples": plan}
 
 

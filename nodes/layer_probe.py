@@ -19,15 +19,17 @@ class LayerProbeNode(io.ComfyNode):
             node_id="SemVidLayerProbe",
             display_name="Semantic Layer Probe",
             category=GUIDANCE,
-            description="Finds the blocks of a Wan or HunyuanVideo model that ignore the prompt, and those that hear "
-            "it. For each block: how much the prediction changes when this block alone hears the empty prompt "
-            "(causal), and how coherent and strong its patches' response to the prompt is (Moran's I and deviation, "
-            "the diagnosis of Focal Guidance, arXiv 2601.07287). No video is sampled: blocks + 2 passes for each noise "
-            "level. ComfyUI keeps the result as long as no input changes, so a model is probed once.",
+            description="Finds the blocks of a video model that ignore the prompt, and those that hear it. For each "
+            "block: how much the prediction changes when this block alone hears the empty prompt (causal), and how "
+            "coherent and strong its patches' response to the prompt is (Moran's I and deviation, the diagnosis of "
+            "Focal Guidance, arXiv 2601.07287). No video is sampled: blocks + 2 passes for each noise level. ComfyUI "
+            "keeps the result as long as no input changes, so a model is probed once.",
             search_aliases=["focal guidance", "semantic weak layers", "block importance", "prompt adherence"],
             is_experimental=True,
             inputs=[
-                io.Model.Input("model", tooltip="A Wan or HunyuanVideo model, with the LoRAs you use."),
+                io.Model.Input(
+                    "model", tooltip="A model of Wan, HunyuanVideo, MiniMax H3 or LTX, with the LoRAs you use."
+                ),
                 io.Conditioning.Input(
                     "positive",
                     tooltip="A prompt as the sampler gets it (for image to video: after WanImageToVideo). Several, "

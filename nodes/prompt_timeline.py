@@ -15,7 +15,9 @@ STRENGTH = "How much a frame listens to its own span alone: lower lets in the te
 
 def model_input():
     return io.Model.Input(
-        "model", tooltip="A Wan or HunyuanVideo model. Before or behind Swin Renderer, whose windows follow the spans."
+        "model",
+        tooltip="A model of Wan, HunyuanVideo, MiniMax H3 or LTX. Before or behind Swin Renderer, whose windows "
+        "follow the spans.",
     )
 
 
@@ -27,8 +29,8 @@ def fps_and_hand_over() -> list:
             min=1.0,
             max=120.0,
             step=0.01,
-            tooltip="Frames per second at which the video is saved: 16 for Wan, 24 for HunyuanVideo and Wan 2.2 5B. "
-            "Higher makes a span of the same seconds longer in frames.",
+            tooltip="Frames per second at which the video is saved: 16 for Wan, 24 for HunyuanVideo, Wan 2.2 5B and "
+            "MiniMax H3, that of LTXVConditioning for LTX. Higher makes a span of the same seconds longer in frames.",
         ),
         io.Float.Input(
             "hand_over",

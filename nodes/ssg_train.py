@@ -35,8 +35,8 @@ class SSGAdapterTrainNode(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The model the adapter is for: Wan (T2V, I2V) or HunyuanVideo (T2V). Its weights are not "
-                    "changed.",
+                    tooltip="The model the adapter is for: Wan (T2V, I2V), HunyuanVideo (T2V), MiniMax H3 or LTX. Its "
+                    "weights are not changed.",
                 ),
                 io.Vae.Input("vae", tooltip="The model's own VAE."),
                 io.Clip.Input("clip", tooltip="The model's own text encoder, from Load CLIP."),
@@ -83,8 +83,8 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     default=49,
                     min=1,
                     max=1025,
-                    step=4,
-                    tooltip="Frames from the start of each video, 4 n + 1. More costs memory and time.",
+                    tooltip="Frames from the start of each video: 4 n + 1 of Wan and HunyuanVideo, 8 n + 1 of LTX, "
+                    "17 n + 5 of MiniMax H3. More costs memory and time.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -92,8 +92,8 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     min=0.0,
                     max=240.0,
                     step=1.0,
-                    tooltip="Frames per second to take: 16 for Wan, 24 for HunyuanVideo. Higher shows less time. 0 "
-                    "takes the frames as they are.",
+                    tooltip="Frames per second to take: 16 for Wan, 24 for HunyuanVideo and MiniMax H3, 25 for LTX. "
+                    "Higher shows less time. 0 takes the frames as they are.",
                 ),
                 io.Combo.Input(
                     "style",

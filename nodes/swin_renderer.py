@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..host.schedule import Interval
 from ..kernels.swin_renderer import Anchors
+from ..patches.swin_config import Sound
 from ..patches.swin_renderer import SwinRenderer, apply
 from .common import strength_start_end
 
@@ -91,7 +92,8 @@ class SwinRendererNode(io.ComfyNode):
                     tooltip="Moves latent frames closer together in the model's sense of time, so that a long video "
                     "spans what it was trained on and tells its prompt once, in slow motion. Lower is closer; 1 leaves "
                     "time as it is; 0 is automatic: just the trained length. Use it with rotating anchors (window and "
-                    "budget at 0 then suit it), or with window 1024 for full attention. Wan and HunyuanVideo only.",
+                    "budget at 0 then suit it), or with window 1024 for full attention. Not on LTX-2, whose sound "
+                    "keeps its own time.",
                 ),
                 io.Int.Input(
                     "look_back",
@@ -151,6 +153,16 @@ class SwinRendererNode(io.ComfyNode):
                     "Lower tells a window more surely where things are, so that they jump less at its border; 1 is as "
                     "noisy as the window.",
                 ),
+                io.Combo.Input(
+                    "sound",
+                    options=list(Sound.__args__),
+                    default="whole",
+                    advanced=True,
+                    optional=True,
+                    tooltip="LTX-2 only. windows: the sound's own attention, and those between sound and video, keep "
+                    "to the video's windows of time, so that beyond 20 s nothing is further apart than in training. "
+                    "whole: they see all of the video's length.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model, rendering in windows.")],
         )
@@ -174,6 +186,7 @@ class SwinRendererNode(io.ComfyNode):
         lead_in=0,
         blend=0,
         lead_noise=0.5,
+        sound="whole",
     ) -> io.NodeOutput:
         config = SwinRenderer(
             window,
@@ -190,5 +203,6 @@ class SwinRendererNode(io.ComfyNode):
             lead_in,
             blend,
             lead_noise,
+            sound,
         )
         return io.NodeOutput(apply(model, config))

@@ -50,11 +50,6 @@ def apply(model, conditioning: list, config: PromptTimeline):
     conditioning: one with a timeline, for its times. Raises ValueError, naming spans, for what cannot work.
     """
     family = family_of(model)
-    if family.text_refiner is None:
-        raise ValueError(
-            f"model: Prompt Timeline cannot keep the texts of spans apart on {family.NAME}, which may let the words of "
-            "a prompt see one another before its blocks. Use Wan or HunyuanVideo."
-        )
     spoken = timeline_of(conditioning)
     check_spans([one.span for one in spoken], config.fps, config.hand_over)
 
@@ -223,7 +218,7 @@ def without(spans: Sequence[slice], hidden: Sequence[slice]) -> tuple[slice, ...
 
 def refine(forward: Forward, refined: Tensor, alone) -> Tensor:
     """HunyuanVideo's token refiner, in which the words of a prompt see one another: each span's on their own, and those
-    that belong to no span too."""
+    that belong to no span too. What MiniMax H3 and LTX-2 do to a prompt, once, is so done by the host's wrapper."""
     out = refined
     for spoken in dict.fromkeys(forward.timelines):
         if len(spoken or ()) < 2:

@@ -1,9 +1,12 @@
 """What Swin Renderer is told, and what cannot be."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ..host.schedule import ALWAYS, Interval
 from ..kernels.swin_renderer import Anchors
+
+Sound = Literal["whole", "windows"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class SwinRenderer:
     before it whose answer is dropped, and `blend` frames on either side of a border answered by both its windows. 0 and
     0: windows act in the blocks alone. lead_noise: how noisy a lead-in is beside its window, by what the window before
     has answered; 1 = as noisy.
+
+    sound: whether a stream of sound beside the video's (LTX-2) is cut as well.
     """
 
     window: int = 0
@@ -37,6 +42,7 @@ class SwinRenderer:
     lead_in: int = 0
     blend: int = 0
     lead_noise: float = 0.5
+    sound: Sound = "whole"
 
     def __post_init__(self):
         if self.window < 0:
@@ -61,6 +67,8 @@ class SwinRenderer:
             )
         if self.look_back < -1:
             raise ValueError(f"look_back {self.look_back}: must not be negative; -1 chooses for you.")
+        if self.sound not in Sound.__args__:
+            raise ValueError(f"sound '{self.sound}': choose one of {', '.join(Sound.__args__)}.")
         if self.trained < 0:
             raise ValueError(f"trained {self.trained}: must not be negative; 0 takes the model's family's.")
         if self.lead_in < 0 or self.blend < 0:

@@ -9,14 +9,13 @@ import torch
 from torch import nn
 
 from ..host.call import Call, by_crop
-from ..host.editing import edit_attention
+from ..host.editing import edit_attention, edit_inputs
 from ..host.families import Family, family_of
 from ..host.forward import Forward, Run
 from ..host.own_windows import Window, shows_own_window, with_own_windows
 from ..host.pieces import Piece, Pieces
 from ..host.timeline import TIMELINE
 from ..kernels.overlap import overlapping, sharpened
-from ..kernels.parts import attend_parts, window_parts
 from ..kernels.swin_renderer import (
     anchor_frames,
     anchor_interval,
@@ -29,9 +28,11 @@ from ..kernels.swin_renderer import (
 from ..kernels.wording import counted
 from .blocks import parse_blocks
 from .swin_config import SwinRenderer
+from .swin_parts import SOUND, part_in_windows, sound_in_windows
 from .swin_positions import at_scale, automatic_scale, frames_at_scale
 
 NAME = "Swin Renderer"
+PLACES = f"{NAME} places"
 
 
 def timeline_of(options: dict) -> tuple[int, ...]:
@@ -57,9 +58,20 @@ class Windows:
         except ValueError as error:
             raise ValueError(f"dense_blocks: {error}") from None
         if config.compressed and family.time_rope is None:
+            if family.sound_apart(module):
+                raise ValueError(
+                    f"time_scale {config.time_scale}: the sound of this {family.NAME} keeps its own time, so that it "
+                    "would no longer fit a video that stands closer together. Set time_scale to 1."
+                )
+            if 0.0 < config.strength < 1.0:
+                raise ValueError(
+                    f"strength {config.strength}: {family.NAME} is told where its frames are before its blocks, once, "
+                    "so both cannot be blended where time_scale is not 1. Set strength or time_scale to 1."
+                )
+        if config.sound == "windows" and not family.sound_apart(module):
             raise ValueError(
-                f"time_scale {config.time_scale}: how {family.NAME} turns its frames by their place in time cannot be "
-                "changed here. Set time_scale to 1, or use a model of Wan or HunyuanVideo."
+                f"sound 'windows': this {family.NAME} makes no sound in a stream of its own, as LTX-2 does. Set sound "
+                "to whole."
             )
         windows = cls(config, family, module, frozenset(dense_blocks))
         if config.anchors != "none":
@@ -102,6 +114,15 @@ class Windows:
     def time_scale(self, frames: int) -> float:
         return self.config.time_scale or automatic_scale(self.trained, frames)
 
+    def turning(self, frames: int) -> float:
+        """`time_scale` where queries and keys are turned by it; 1 where the model is told places before its blocks."""
+        return 1.0 if self.family.time_rope is None else self.time_scale(frames)
+
+    def places(self, forward: Forward) -> dict:
+        """Arguments of the model's call that tell it so."""
+        scale = self.time_scale(forward.layout.frames)
+        return {} if scale == 1.0 else self.family.inputs_at_scale(forward.arguments, scale)
+
     def spans(self, forward: Forward, block: int, shown: tuple[int, ...]) -> list[tuple[int, int]]:
         """Of the frames `shown`, numbers in the whole video, as a block cuts them; one span where nothing is cut."""
         frames = len(shown)
@@ -143,7 +164,7 @@ class Windows:
             spans = self.spans(forward, block, frames)
             return [Piece(start, end, frames_beside((start, end), anchors, back)) for start, end in spans]
 
-        scale = self.time_scale(count)
+        scale = self.turning(count)
         return Pieces(of, lambda x, listed: frames_at_scale(forward, x, listed, scale))
 
     def chosen(self, frames: int, timeline: bool) -> str:
@@ -194,8 +215,9 @@ def apply(model, config: SwinRenderer):
         forward, frames = call.forward, call.forward.layout.frames
         windows = chosen.during(forward.run)
         timeline = timeline_of(forward.options)
-        placed = at_scale(call, windows.time_scale(frames))
-        no_video = call.q.shape[1] == call.before + call.after  # those queries see everything
+        placed = at_scale(call, windows.turning(frames))
+        sound = call.site.kind in SOUND
+        no_video = not sound and call.q.shape[1] == call.before + call.after  # those queries see everything
         shown = call.crop.frames if timeline else tuple(range(frames))
         spans = [(0, frames)] if no_video else windows.spans(forward, call.site.block, shown)
         if len(spans) == 1 and placed is call:
@@ -203,6 +225,8 @@ def apply(model, config: SwinRenderer):
         anchors, back = windows.anchors(frames, forward.step), windows.look_back(timeline)
         if len(spans) == 1:
             out = proceed(placed)
+        elif sound:
+            out = sound_in_windows(call, proceed, spans, [frames_beside(span, anchors, back) for span in spans])
         elif call.frames is not None:
             out = part_in_windows(placed, proceed, spans, [frames_beside(span, anchors, back) for span in spans])
         else:
@@ -228,11 +252,15 @@ def apply(model, config: SwinRenderer):
     if config.on_their_own and config.strength > 0:
         ahead = partial(sharpened, share=config.lead_noise) if config.lead_noise < 1 else None
         model = with_own_windows(model, chosen.on_their_own, config.interval, ahead)
+    if config.compressed and chosen.family.time_rope is None and config.strength > 0:
+        model = edit_inputs(
+            model, PLACES, lambda forward: chosen.during(forward.run).places(forward), interval=config.interval
+        )
     return edit_attention(
         model,
         NAME,
         edit_call,
-        sites=("self", "joint"),
+        sites=("self", "joint", *(SOUND if config.sound == "windows" else ())),
         interval=config.interval,
         splits="windows",
         check=lambda run: chosen.during(run).check(run),
@@ -240,18 +268,6 @@ def apply(model, config: SwinRenderer):
         pieces=lambda forward: chosen.during(forward.run).pieces(forward),
         active=config.strength > 0,
     )
-
-
-def part_in_windows(call: Call, proceed, spans: list[tuple[int, int]], beside: list[list[int]]) -> torch.Tensor:
-    """Of a call that another editor (Prompt Timeline) has cut out: its frames, each in its window, which sees the
-    frames `beside` it too."""
-    layout = call.forward.layout
-    parts = window_parts(call.frames, spans, beside, layout.height * layout.width, call.keys_before, call.k.shape[1])
-
-    def attend(part, q, k, v, mask):
-        return proceed(call.replace(q=q, k=k, v=v, mask=mask, frames=part.frames))
-
-    return attend_parts(call.q, call.k, call.v, call.mask, parts, attend)
 
 
 def require_room(window: int, budget: int) -> None:

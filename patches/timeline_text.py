@@ -10,6 +10,7 @@ from ..host.timeline import SPANS
 from ..kernels.prompt_timeline import Span
 
 GLYPHS = "conditioning_byt5small"  # words in quotes, of HunyuanVideo 1.5
+TAGS = "minimax_token_tags"  # of MiniMax H3: 1 for a word, 0 for a part of a picture
 SET_LATER = ("area", "mask", "start_percent", "end_percent", "hooks", "control", "gligen")
 
 
@@ -71,6 +72,8 @@ def joined(timeline: list | None, later: list) -> list:
         given = next(mask for mask in masks if mask is not None)
         whole = [given.new_ones(len(given), x.shape[1]) if m is None else m for m, x in zip(masks, (text, more))]
         out["attention_mask"] = torch.cat(whole, 1)
+    if TAGS in extras and TAGS in more_extras:
+        out[TAGS] = torch.cat((extras[TAGS], more_extras[TAGS]), -1)
     glyphs = [e[GLYPHS] for e in (extras, more_extras) if GLYPHS in e]
     if glyphs:
         out[GLYPHS] = torch.cat(glyphs, 1)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, autocast
 
+from ..host.families import family_of
 from ..host.frozen_model import batch_groups, cat_conds, denoised, sigmas_at
 from ..kernels.flow_matching import denoised_error, stratified, weighted_losses
 from .parallel import processes, share
@@ -45,12 +46,16 @@ def losses(model, batch: Batch, seed: int, dtype: torch.dtype | None = torch.bfl
     noise = torch.randn(x0.shape, generator=generator).to(x0)
     sigma = noise_levels(model, len(x0), generator).to(x0)
     x = sampling.noise_scaling(sigma, noise, x0)
+    sound = family_of(model).silence(x0)  # noised as the video is
+    if sound is not None:
+        sound = sampling.noise_scaling(sigma, torch.randn(sound.shape, generator=generator).to(x0), sound)
     error, mine = x0.new_zeros(len(x0), 1, *x0.shape[2:]), share(len(x0))
     for group in batch_groups([batch.conds[i] for i in mine]):
         rows = [mine[i] for i in group]
         conds = cat_conds([batch.conds[i] for i in rows], x.device)
         options = {name: value[rows] for name, value in batch.options.items()}
+        heard = None if sound is None else sound[rows]
         with autocast(x.device.type, dtype, enabled=dtype is not None):
-            predicted = denoised(model, x[rows], sigma[rows], conds, options)
+            predicted = denoised(model, x[rows], sigma[rows], conds, options, heard)
         error[rows] = denoised_error(predicted, x0[rows], sigma[rows])
     return {name: value * processes() for name, value in weighted_losses(error, sigma, batch.cover).items()}

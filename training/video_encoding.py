@@ -63,8 +63,6 @@ class Shape:
             value = getattr(self, name)
             if value < 16 or value % 16:
                 raise ValueError(f"{name} {value}: must be a multiple of 16.")
-        if self.length < 1 or self.length % 4 != 1:
-            raise ValueError(f"length {self.length}: must be 4 n + 1, such as 49.")
 
 
 @dataclass(frozen=True)
@@ -85,9 +83,10 @@ class Inputs:
 
 
 def encode_text(clip, caption: str) -> dict[str, Tensor]:
-    """The conditioning that the host's CLIP Text Encode makes: "text.cross_attn" and the tensors that come with it."""
+    """The conditioning that the host's CLIP Text Encode makes: "text.cross_attn", and the tensors and switches that
+    come with it."""
     ((cond, extra),) = clip.encode_from_tokens_scheduled(clip.tokenize(caption))[:1]
-    tensors = {name: value for name, value in extra.items() if isinstance(value, Tensor)}
+    tensors = {name: torch.as_tensor(value) for name, value in extra.items() if isinstance(value, (Tensor, bool))}
     return {f"{TEXT}{name}": value for name, value in ({"cross_attn": cond} | tensors).items()}
 
 

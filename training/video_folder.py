@@ -14,6 +14,7 @@ from torch import Tensor
 from ..host.feedback import say
 from ..host.frozen_model import model_conds, vision_output
 from ..host.start_image import given_mask
+from ..host.video_vae import rhythm_of
 from ..host.weights import save_weights
 from . import parallel
 from .ssg_loss import Batch, Draw
@@ -41,6 +42,10 @@ class VideoFolder:
         self.folder, self.shape, self.encoders = Path(folder), shape, encoders
         self.model, self.cache = model, cache
         self.videos = captioned_videos(folder)
+        rhythm = rhythm_of(encoders.vae)
+        if not rhythm.accepts(shape.length):
+            near = rhythm.nearest(shape.length)
+            raise ValueError(f"length {shape.length}: must be {rhythm}, as this VAE makes videos. Try {near}.")
         self.inputs = Inputs.of(model)
         if self.inputs.branch and encoders.clip_vision is None:
             raise ValueError(
@@ -108,4 +113,6 @@ class VideoFolder:
             extra |= {"concat_latent_image": image, "concat_mask": 1 - given_mask(image, 1)}
         if self.inputs.branch:
             extra["clip_vision_output"] = vision_output(entry["start"])
+        if self.shape.fps:
+            extra["frame_rate"] = self.shape.fps  # LTX counts in seconds
         return model_conds(self.model, latent, extra.pop("cross_attn"), extra)

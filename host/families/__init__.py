@@ -13,9 +13,10 @@ class Family(Protocol):
     """NAME: for messages; SUPPORTED: its models, as an error message lists them. TEXT_ENCODERS: the host's names of
     those that its text features come from; IMAGE_BEFORE_TEXT: whether features of a start image stand in front of them;
     REPLACES_FIRST_FRAME: whether the start image may stand in the latent itself. HOST_NUMBERS_BLOCKS: whether the host
-    says in the options of an attention which block it is of. WINDOW_STEP: automatic windows of time are multiples of so
-    many latent frames. module: the diffusion model. time_rope, rope_axis, text_refiner: None in place of a function
-    where the answer is not known; what needs it is then refused."""
+    says in the options of an attention which block it is of. REFINES_BEFORE: whether the words of a prompt see one
+    another once, before the sampler calls the model. WINDOW_STEP: automatic windows of time are multiples of so
+    many latent frames. module: the diffusion model. time_rope, rope_axis: None in place of a function where the answer
+    is not known; what needs it is then refused."""
 
     NAME: str
     SUPPORTED: str
@@ -23,6 +24,7 @@ class Family(Protocol):
     IMAGE_BEFORE_TEXT: bool
     REPLACES_FIRST_FRAME: bool
     HOST_NUMBERS_BLOCKS: bool
+    REFINES_BEFORE: bool
     WINDOW_STEP: int
 
     def accepts(self, module: nn.Module, host_class: str) -> bool:
@@ -61,6 +63,13 @@ class Family(Protocol):
     def first_frames(self, latents: int) -> list[int]:
         """The first video frame of each latent frame of a video of so many, then how many video frames it has."""
 
+    def sound_apart(self, module: nn.Module) -> bool:
+        """Whether it makes sound along in a stream of its own, with attentions of its own."""
+
+    def silence(self, latent: Tensor) -> Tensor | None:
+        """Latents, all zeros, of a sound as long as the video `latent` [batch, channels, frames, height, width], where
+        the model cannot do without; None where it takes a video alone."""
+
     def mixes_words(self, module: nn.Module) -> bool:
         """Whether the keys of its text attention are no longer words of the prompt."""
 
@@ -70,6 +79,10 @@ class Family(Protocol):
 
     def time_rope(self, module: nn.Module, arguments: dict) -> TimeRope:
         """How a call with `arguments`, as of `layout`, turns queries and keys by their place in time."""
+
+    def inputs_at_scale(self, arguments: dict, scale: float) -> dict:
+        """Where `time_rope` is None: what of `arguments` to replace so that the video, and what stands at its times,
+        has its places in time multiplied by `scale`, from its start on."""
 
     def rope_axis(self, layout: Layout, options: dict) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         """Where the first token of the video stands on the model's RoPE axes (time, height, width), and the step to its

@@ -12,11 +12,15 @@ from .wan import clip_frames as clip_frames
 from .wan import clock as clock
 from .wan import first_axis, patch_tokens
 from .wan import first_frames as first_frames  # the same stride in time
+from .wan import inputs_at_scale as inputs_at_scale
 from .wan import mixes_words as mixes_words
+from .wan import silence as silence
+from .wan import sound_apart as sound_apart
 
 NAME = "HunyuanVideo"
 REPLACES_FIRST_FRAME = True  # the start image may stand in the latent itself ("v2 (replace)")
 HOST_NUMBERS_BLOCKS = True
+REFINES_BEFORE = False
 WINDOW_STEP = 2
 SUPPORTED = "HunyuanVideo 1 T2V, I2V and HunyuanVideo 1.5"
 TEXT_ENCODERS = ("llama", "qwen25_7b")  # names of their tokens in a CLIP

@@ -10,20 +10,22 @@ from torch import nn
 
 from ..layout import Layout, Site, SiteKind, video_of
 from .wan import clock as clock
+from .wan import silence as silence  # without sound the models that make it leave its stream out
+from .wan import text_refiner as text_refiner
 
 NAME = "LTX"
 SUPPORTED = "LTX-Video, LTX-2 / 2.3 / 2.5"
 REPLACES_FIRST_FRAME = True  # the start image may stand in the latent itself, beside a noise mask
 HOST_NUMBERS_BLOCKS = False
+REFINES_BEFORE = True  # with sound: a connector mixes them with registers
 WINDOW_STEP = 2
 CLASSES = ("LTXVModel", "LTXAVModel")
 TEXT_ENCODERS = ("t5xxl", "gemma3_12b")  # names of their tokens in a CLIP
 IMAGE_BEFORE_TEXT = False
 ORDER: tuple[SiteKind, ...] = ("self", "text", "audio", "audio_text", "from_audio", "to_audio")
 FRAME_RATE = 25.0  # the host's, where a conditioning names none
-time_rope = None  # places in seconds, as it makes them of the frame rate: not ours to move
+time_rope = None  # it makes places, in seconds, of the frame rate
 rope_axis = None
-text_refiner = None  # with sound a connector mixes the prompt's words and registers, outside the calls of the model
 SECONDS = {"LTXVModel": 257 / FRAME_RATE, "LTXAVModel": 20.0}  # of the longest videos they were trained on
 
 
@@ -60,20 +62,25 @@ def latent_channels(module: nn.Module) -> int:
     return module.in_channels
 
 
-def makes_sound(module: nn.Module) -> bool:
+def sound_apart(module: nn.Module) -> bool:
     return hasattr(module, "audio_attention_head_dim")
 
 
 def trained_frames(module: nn.Module, frame_rate: float | None = None) -> int:
     """Positions are in seconds, so the latent frames depend on the rate: 257 video frames at 25 a second of
     LTX-Video, 20 s of the others, of which 4 frames more still hold (measured by users of LTX-2)."""
-    seconds = SECONDS["LTXAVModel" if makes_sound(module) else "LTXVModel"]
+    seconds = SECONDS["LTXAVModel" if sound_apart(module) else "LTXVModel"]
     return (int(seconds * (frame_rate or FRAME_RATE)) + 4 + 7) // 8
 
 
 def first_frames(latents: int) -> list[int]:
     """0, 1, 9, 17, ..., 8 T - 7."""
     return [0, *range(1, 8 * latents - 6, 8)]
+
+
+def inputs_at_scale(arguments: dict, scale: float) -> dict:
+    """As if so many more frames went into a second: guides as well, but not the sound of those that make it."""
+    return {"frame_rate": arguments["frame_rate"] / scale}
 
 
 def clip_frames(shape, conds: list[dict]) -> int:
@@ -85,7 +92,7 @@ def clip_frames(shape, conds: list[dict]) -> int:
 def mixes_words(module: nn.Module) -> bool:
     """The connector of the models with sound lets the prompt's tokens and learnt registers, 1024 together, see one
     another in both directions before the blocks."""
-    return makes_sound(module)
+    return sound_apart(module)
 
 
 def layout(module: nn.Module, arguments: dict) -> Layout:
@@ -97,10 +104,12 @@ def layout(module: nn.Module, arguments: dict) -> Layout:
         mask = arguments["denoise_mask"]
         left_out = (mask[0] < 0).any(0)[frames:].expand(-1, *x.shape[3:])
         after = int((~left_out).sum())
-    audio, voice = 0, arguments.get("ref_audio")
+    audio = voice = 0
     if isinstance(arguments["x"], (list, tuple)) and len(arguments["x"]) > 1:
-        audio = arguments["x"][1].shape[2] + (0 if voice is None else voice["tokens"].shape[1])
-    return Layout(*grid, after=after, text=arguments["context"].shape[1], audio=audio)
+        reference = arguments.get("ref_audio")
+        voice = 0 if reference is None else reference["tokens"].shape[1]
+        audio = arguments["x"][1].shape[2] + voice
+    return Layout(*grid, after=after, text=arguments["context"].shape[1], audio=audio, voice=voice)
 
 
 def site(

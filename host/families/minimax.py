@@ -3,6 +3,7 @@
 Sequence of every attention: [text][keyframes][references, video and sound][sound, two channels][t x h x w].
 """
 
+from copy import copy
 from math import prod
 
 from torch import Tensor, nn
@@ -11,17 +12,20 @@ from ..layout import Layout, Site, video_of
 from .wan import clip_frames as clip_frames
 from .wan import mixes_words as mixes_words
 from .wan import patch_tokens
+from .wan import sound_apart as sound_apart  # its sound is among the video's tokens
+from .wan import text_refiner as text_refiner
 
 NAME = "MiniMax H3"
 SUPPORTED = "MiniMax H3 (needs ComfyUI 0.30 or later)"
 REPLACES_FIRST_FRAME = False  # keyframes are tokens of their own, beside the latent
 HOST_NUMBERS_BLOCKS = False
+REFINES_BEFORE = True
 WINDOW_STEP = 10  # two of the chunks of 17 video frames in which its autoencoder works
 TEXT_ENCODERS = ("qwen3vl_32b",)  # names of their tokens in a CLIP
 IMAGE_BEFORE_TEXT = True  # pictures of references stand in front of the prompt
-time_rope = None  # places in units of 1/40 s that text and references share: not ours to move
+time_rope = None  # places in units of 1/40 s that text and references share, listed for each call
+MOVING = ("cond", "cond_audio", "audio", "video")  # the host's names: keyframes with their sound, sound, video
 rope_axis = None
-text_refiner = None  # it runs once, before the sampler calls the model
 CHUNK = (0, 1, 5, 9, 13)  # first video frames of the five latent frames of a chunk of 17
 
 
@@ -68,6 +72,23 @@ def trained_frames(module: nn.Module, frame_rate: float | None = None) -> int:
 def first_frames(latents: int) -> list[int]:
     """0, 1, 5, 9, 13, 17, 18, 22, ...: 17 video frames are five latent frames, and 17 k + 5 are 5 k + 2."""
     return [17 * (i // 5) + CHUNK[i % 5] for i in range(latents + 1)]
+
+
+def inputs_at_scale(arguments: dict, scale: float) -> dict:
+    """Video, sound and keyframes move together; text and references stay."""
+    payload = arguments["minimax_payload"]
+    packed = copy(payload["layout"])
+    packed.position_ids = places = packed.position_ids.clone()
+    times, start = places[:, 0], places[packed.segments[-1][0], 0].clone()  # the video is the last
+    for first, past, kind in packed.segments:
+        if kind in MOVING:
+            times[first:past] = start + scale * (times[first:past] - start)
+    return {"minimax_payload": payload | {"layout": packed}}
+
+
+def silence(latent: Tensor) -> Tensor:
+    """Two channels, 40 latent frames a second, at 24 video frames a second."""
+    return latent.new_zeros(len(latent), 32, 2, round(first_frames(latent.shape[2])[-1] * 40 / 24))
 
 
 def clock(module: nn.Module, arguments: dict) -> tuple[Tensor, float]:

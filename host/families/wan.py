@@ -7,13 +7,14 @@ Sequence of the self-attention: [reference tokens][t x h x w][time_dim_concat fr
 from math import ceil, prod
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..layout import Layout, Site, TimeRope
 
 NAME = "Wan"
 REPLACES_FIRST_FRAME = False
 HOST_NUMBERS_BLOCKS = True
+REFINES_BEFORE = False
 WINDOW_STEP = 2
 SUPPORTED = "Wan 2.1 / 2.2 T2V, I2V, TI2V 5B, Fun Control, Fun Camera, VACE, Phantom"
 CLASSES = ("WanModel", "VaceWanModel", "CameraWanModel")
@@ -83,6 +84,14 @@ def clip_frames(shape, conds: list[dict]) -> int:
     return shape[2]
 
 
+def sound_apart(module: nn.Module) -> bool:
+    return False
+
+
+def silence(latent: Tensor) -> None:
+    return None
+
+
 def clock(module: nn.Module, arguments: dict) -> None:
     return None
 
@@ -93,6 +102,11 @@ def mixes_words(module: nn.Module) -> bool:
 
 def text_refiner(module: nn.Module) -> None:
     return None
+
+
+def inputs_at_scale(arguments: dict, scale: float) -> dict:
+    """Not so: see `time_rope`."""
+    return {}
 
 
 def patch_tokens(shape, patch) -> tuple[int, ...]:

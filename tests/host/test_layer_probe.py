@@ -2,11 +2,12 @@
 
 import json
 
+import comfy.nested_tensor
 import pytest
 import torch
 
-from semantic_video.harness.sampling import Shot, conditioning, seeded
-from semantic_video.harness.toy import EVERY, STRAIGHT, TOYS
+from semantic_video.harness.sampling import Shot, conditioning, seeded, sound_shape
+from semantic_video.harness.toy import EVERY, NEWER, STRAIGHT, TOYS
 from semantic_video.host.editing import edit_attention
 from semantic_video.host.levels import visit_levels
 from semantic_video.kernels.layer_probe import coherence
@@ -21,6 +22,9 @@ def parts(name, words=7, empty_words=7, frames=5, filled=True):
     if "first_frame" in EVERY[name].conds:
         latent["noise_mask"] = torch.ones(1, 1, frames, 4, 4)
         latent["noise_mask"][:, :, 0] = 0
+    if EVERY[name].sound:
+        sound = seeded(*sound_shape(shot), seed=6) * filled
+        latent["samples"] = comfy.nested_tensor.NestedTensor((latent["samples"], sound))
     return conditioning(shot, words, 20), conditioning(shot, empty_words, 21), latent
 
 
@@ -35,7 +39,7 @@ def denoised(model, positive, latent, at):
     return out["denoised"].double(), out["noised"].double()
 
 
-@pytest.mark.parametrize("name", [*TOYS, "ltxv"])
+@pytest.mark.parametrize("name", [*TOYS, *(name for name in ("ltxv", "ltxav23", "h3", "h3-both") if name in NEWER)])
 def test_change_is_that_of_a_block_with_another_prompt_s_text(toys, name):
     """By hand: keys and values of the empty prompt's own pass, in one block of the prompt's pass, at one level."""
     model = toys(name)
@@ -107,7 +111,7 @@ def test_padded_text_of_hunyuan_1_stays_masked(toys, prompt_pads, empty_pads):
         assert report.change[block] == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", STRAIGHT)
+@pytest.mark.parametrize("name", [*STRAIGHT, *(name for name in ("h3",) if name in NEWER)])
 def test_an_empty_prompt_of_another_length(toys, name):
     positive, empty, latent = parts(name, words=7, empty_words=2)
     report = probe(toys(name), positive, empty, latent, levels=1)

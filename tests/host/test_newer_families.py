@@ -132,6 +132,29 @@ def test_a_block_s_own_attention_makes_way_for_an_editor():
         }
 
 
+def attentionless(args, extra):
+    """As a pack whose block attends by itself."""
+    return {"img": args["img"]}
+
+
+@pytest.mark.parametrize("name", [name for name in NEWER if name in ("h3", "ltxav23")])
+def test_who_goes_around_attention_is_named(toys, name, caplog):
+    """Of one block, while others act; and of all, in the one warning that an editor did nothing."""
+    own, shot = f"{attentionless.__module__}.attentionless", Shot(name, steps=1, cfg=1.0)
+    sample(watching(replaced(toys(name), 2, attentionless), []), shot)
+    assert f"watch did not act everywhere: no attention came by of 1 block (2) replaced by {own}." in caplog.text
+    caplog.clear()
+    model = toys(name)
+    for block in range(4):
+        model = replaced(model, block, attentionless)
+    sample(watching(model, []), shot)
+    assert f"or the model (4 blocks (0, 1, 2, 3) replaced by {own}); remove that patch" in caplog.text
+    assert "everywhere" not in caplog.text
+    caplog.clear()
+    sample(watching(toys(name), []), shot)
+    assert "semantic-video" not in caplog.text
+
+
 @pytest.mark.skipif(bool(H3), reason="this host has MiniMax H3")
 def test_minimax_h3_is_named_with_the_host_it_needs(toys):
     model = toys("wan-t2v").clone()

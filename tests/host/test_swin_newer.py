@@ -70,12 +70,6 @@ def test_windows_look_back(toys, name):
     assert (sample(apply(model, WINDOWS), shot) - expected).abs().mean() > 1e-4
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_what_needs_their_places_in_time_is_refused(toys, name):
-    with pytest.raises(ValueError, match=r"time_scale 0.5: how (LTX|MiniMax H3) turns its frames by their place"):
-        apply(toys(name), SwinRenderer(time_scale=0.5))
-
-
 @pytest.mark.parametrize("name", ["ltxv", "ltxav23"])
 def test_long_videos_of_theirs_are_not_cut_into_pieces(toys, name, monkeypatch):
     """Nor into chunks: their blocks take more than the video."""

@@ -12,7 +12,7 @@ from semantic_video.harness.toy_plans import toy_plan, write_toy_plan_adapter
 from semantic_video.host.editing import edit_attention
 from semantic_video.host.levels import visit_levels
 from semantic_video.host.schedule import Interval
-from semantic_video.patches import alg, alignvid, dymos, focal_guidance, plan_adapter, prompt_timeline, text_contrast
+from semantic_video.patches import alg, alignvid, dymos, focal_guidance, plan_adapter, text_contrast
 from semantic_video.patches.attention_maps import attention_maps
 from semantic_video.patches.plan_weights import load_plan_adapter
 from semantic_video.tests.host import naive
@@ -196,10 +196,8 @@ def test_attention_maps(toys, name):
 
 
 @pytest.mark.parametrize("name", ["ltxv", "ltxav23", *H3[:1]])
-def test_timelines_and_plans_are_refused(toys, tmp_path, name):
+def test_plans_are_refused(toys, tmp_path, name):
     family = "MiniMax H3" if name in H3 else "LTX"
-    with pytest.raises(ValueError, match=f"Prompt Timeline cannot keep the texts of spans apart on {family}"):
-        prompt_timeline.apply(toys(name), [], prompt_timeline.PromptTimeline())
     with pytest.raises(ValueError, match=f"Plan Adapter cannot say where .* on the RoPE axes of {family}"):
         spec_for(toys(name), 6, "clip")
     adapter = load_plan_adapter(write_toy_plan_adapter(tmp_path / "adapter.safetensors"))

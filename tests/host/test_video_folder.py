@@ -161,5 +161,8 @@ def test_a_batch_is_what_the_model_takes(clips, toys, vae, tmp_path, name):
 def test_shapes_that_cannot_be():
     with pytest.raises(ValueError, match="width 50: must be a multiple of 16"):
         Shape(50, 32, 5)
-    with pytest.raises(ValueError, match=r"length 6: must be 4 n \+ 1"):
-        Shape(48, 32, 6)
+
+
+def test_lengths_that_the_vae_would_not_make(clips, toys, vae, tmp_path):
+    with pytest.raises(ValueError, match=r"length 6: must be 4 n \+ 1, as this VAE makes videos. Try 5."):
+        folder_of(clips, toys, vae, tmp_path, shape=Shape(48, 32, 6))

@@ -52,8 +52,8 @@ MUTATIONS = [
     (
         "start and end dropped",
         "patches/swin_renderer.py",
-        "interval=config.interval",
-        "interval=ALWAYS",
+        'interval=config.interval,\n        splits="windows"',
+        'splits="windows"',
         (SWIN + "::test_what_leaves_the_host_s_path_bit_for_bit",),
     ),
     (

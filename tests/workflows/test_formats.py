@@ -43,6 +43,8 @@ def test_templates_lie_in_one_folder_that_all_hosts_ask_for():
 def test_twins_are_one_graph(server, name):
     info = server.get("/object_info")
     api = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    if missing := {node["class_type"] for node in api.values()} - info.keys():
+        pytest.skip(f"this host has no {', '.join(sorted(missing))}")
     ui = to_api(template(name), info)
     names = dict(zip(ui, api))  # the editor numbers what the API file names
     for number, node in ui.items():

@@ -1,0 +1,149 @@
+"""Training an SSG Adapter beside LTX (text attention) and MiniMax H3 (joint attention): what is trained is what is
+sampled, and only the adapter learns. LTX-2 is trained without its sound, MiniMax H3 with silence under noise."""
+
+from random import Random
+
+import comfy.sample
+import comfy.sd
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from semantic_video.harness.sampling import Shot, conditioning, sample, seeded, sound_shape
+from semantic_video.harness.toy import EVERY, NEWER, randomize, write_toy_adapter
+from semantic_video.harness.toy_ltx import write_toy_ltx
+from semantic_video.harness.toy_nodes import ToyCLIP, ToyCLIPVision
+from semantic_video.host.families import family_of
+from semantic_video.host.frozen_model import (
+    cat_conds,
+    checkpointed,
+    copying_norms,
+    denoised,
+    in_training,
+    load_frozen,
+    model_conds,
+    own_copy,
+)
+from semantic_video.kernels.ssg_adapter import SSGAdapter
+from semantic_video.kernels.ssg_spec import Spec
+from semantic_video.patches.ssg_adapter import apply
+from semantic_video.patches.ssg_adapter_file import load_adapter
+from semantic_video.patches.ssg_guide import Guide
+from semantic_video.tests.host.test_ssg_training import FP32, plan_of
+from semantic_video.tests.host.test_video_folder import write
+from semantic_video.training.ssg_adapter import save_adapter, train_adapter, train_on_videos
+from semantic_video.training.ssg_loss import Batch, losses
+from semantic_video.training.ssg_model import option_of, spec_for, with_adapter
+from semantic_video.training.video_encoding import Encoders, Shape
+from semantic_video.training.video_folder import VideoFolder
+
+FEATURES = seeded(1, 10, 20, seed=41)
+H3 = [name for name in ("h3", "h3-both") if name in NEWER]
+ONE_OF_EACH = [*H3[:1], "ltxv", "ltxav23"]
+
+
+def video_alone(model, shot):
+    """The video's latents of one step, sampled without sound where the model can."""
+    toy, size = EVERY[shot.toy], (shot.frames, shot.height, shot.width)
+    if shot.toy in H3:
+        packed = sample(model, shot)
+        return packed[..., : toy.channels * size[0] * size[1] * size[2]].reshape(1, toy.channels, *size)
+    conds = [conditioning(shot, shot.words, seed) for seed in (20, 21)]
+    noise = seeded(1, toy.channels, *size, seed=shot.seed)
+    started = ("euler", "simple", *conds, torch.zeros_like(noise))
+    return comfy.sample.sample(model, noise, 1, 1.0, *started, seed=shot.seed, disable_pbar=True)
+
+
+@pytest.mark.parametrize("name", [*H3, "ltxv", "ltxav23"])
+def test_a_training_forward_is_what_the_sampler_gives(toys, tmp_path, name):
+    """One euler step from pure noise ends at what the model predicts there."""
+    shot, model = Shot(name, frames=7, cfg=1.0, steps=1), toys(name)
+    small = {"clip_width": 20, "grid": (3, 3), "token_width": 10, "blocks": (0, 3)}
+    path = write_toy_adapter(tmp_path / "adapter.safetensors", name, **small)
+    expected = video_alone(apply(model, load_adapter(path), Guide(FEATURES)), shot)
+    assert not torch.allclose(expected, video_alone(model, shot), atol=1e-2)
+    with in_training():
+        mine = own_copy(toys(name))
+        load_frozen(mine)
+        module = SSGAdapter(Spec.read(safe_open(path, "pt").metadata()))
+        module.load_state_dict(load_file(path))
+        ((text, extra),) = conditioning(shot, shot.words, 20)
+        sampling = mine.get_model_object("model_sampling")
+        noise, sigma = seeded(*expected.shape, seed=shot.seed), sampling.sigma_max.view(1)
+        x = sampling.noise_scaling(sigma, noise, torch.zeros_like(noise))
+        extra |= {"seed": shot.seed}  # of the faint noise that the host puts on keyframes
+        conds = cat_conds([model_conds(mine, noise, text, extra)], x.device)
+        sound = seeded(*sound_shape(shot), seed=shot.seed + 100) if name in H3 else None
+        found = denoised(with_adapter(mine, module), x, sigma, conds, option_of(FEATURES), sound)
+        assert found.requires_grad and mine.model.latent_shapes is None
+    torch.testing.assert_close(mine.model.process_latent_out(found.detach()), expected, rtol=1e-4, atol=1e-4)
+
+
+def batch_of(model, name, count=2, scale=1.0):
+    x0 = scale * seeded(count, EVERY[name].channels, 2, 4, 4, seed=40)
+    conds = []
+    for i in range(count):
+        ((text, extra),) = conditioning(Shot(name, frames=2), 7, 50 + i)
+        conds.append(model_conds(model, x0[:1], text, extra))
+    return Batch(x0, conds, conds, seeded(count, 10, 20, seed=41))
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_gradients_reach_the_adapter_alone(toys, name):
+    """And are the same with checkpointed blocks, which write into their inputs."""
+    with in_training():
+        model = own_copy(toys(name))
+        load_frozen(model)
+        module = SSGAdapter(spec_for(model, FEATURES, rank=4, token_width=10))
+        randomize(module)
+        blocks, gradients = family_of(model).block_modules(model.model.diffusion_model), []
+        for twice in ([], blocks):
+            with copying_norms(blocks), checkpointed(twice):
+                losses(with_adapter(model, module), lambda rng: batch_of(model, name), Random(0), None)[
+                    "loss"
+                ].backward()
+            gradients.append({key: value.grad.clone() for key, value in module.named_parameters()})
+            module.zero_grad()
+        for key, value in gradients[0].items():
+            torch.testing.assert_close(gradients[1][key], value, rtol=1e-4, atol=1e-6)
+            assert value.abs().sum() > 0, key
+        assert all(parameter.grad is None for parameter in model.model.parameters())
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH[:-1])
+def test_the_loss_falls_and_the_loader_reads_the_file(toys, tmp_path, name):
+    model, path = toys(name), tmp_path / "adapter.safetensors"
+    spec = spec_for(model, FEATURES, rank=4, token_width=10)
+    before = {key: value.clone() for key, value in model.model.state_dict().items()}
+
+    def export(weights, state):
+        save_adapter(weights, spec, path, {"steps": str(state.step)})
+
+    plan = plan_of(tmp_path, steps=12)
+    _, state = train_adapter(model, spec, lambda rng: batch_of(model, name, scale=0.1), plan, export, FP32)
+    curve = [value for _, value in state.curves["loss"]]
+    assert state.step == 12 and curve[-1] < curve[0]
+    assert all(torch.equal(value, before[key]) for key, value in model.model.state_dict().items())
+    shot = Shot(name, frames=2, steps=1, cfg=1.0)
+    assert not torch.equal(sample(apply(model, load_adapter(path), Guide(FEATURES)), shot), sample(model, shot))
+
+
+def test_a_folder_of_videos_for_ltx_2(toys, tmp_path):
+    """Its conditionings say that they have not been through the connector yet, and how fast the video is."""
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for i in range(2):
+        write(clips / f"{i}.mp4", frames=9, caption=f"a red square {i}")
+    loaded = comfy.sd.load_checkpoint_guess_config(
+        str(write_toy_ltx("ltxav", tmp_path / "ltx.safetensors")), output_clip=False
+    )
+    encoders = Encoders(loaded[2], ToyCLIP(), ToyCLIPVision())
+    with pytest.raises(ValueError, match=r"length 5: must be 8 n \+ 1, as this VAE makes videos. Try 1"):
+        VideoFolder(clips, Shape(64, 32, 5, 8.0), encoders, loaded[0], tmp_path / "cache")
+    videos = VideoFolder(clips, Shape(64, 32, 9, 8.0), encoders, loaded[0], tmp_path / "cache")
+    target, plan = tmp_path / "adapter.safetensors", plan_of(tmp_path, steps=2, batch=1)
+    train_on_videos(videos, target, plan, lambda *_: {}, 0.0, FP32, rank=4, token_width=16)
+    assert load_adapter(target).model.spec.family == "ltx"
+    conds = videos.draw(videos.split(0.0, 0)[0], 1)(Random(0)).conds[0]
+    assert conds["frame_rate"].cond == 8.0 and conds["c_crossattn"].cond.shape[1] == 1024
