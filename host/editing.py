@@ -6,7 +6,6 @@ is there by then: they stack in any order with each other and with other packs, 
 own path.
 """
 
-import logging
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .after_run import say_how_it_went
 from .block_numbers import numbered_blocks
 from .call import Call, Continue, Edit, UnknownRows
 from .chunks import in_chunks
@@ -28,7 +28,6 @@ from .forward import RUN, Forward, Run, bind, read
 from .layout import AUDIO_QUERIES, Layout, Site, SiteKind
 from .pieces import OVERRIDE, Pieces, can_be_in_pieces, in_pieces
 from .refiner import Refine, refined_apart, refining
-from .replaced import around, replaced_blocks
 from .schedule import ALWAYS, Interval
 
 EDITORS = "semantic_video_editors"
@@ -155,38 +154,8 @@ def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs)
     apart = run.family and run.family.REFINES_BEFORE and run.timelines and any(editor.refine for editor in editors)
     with refined_apart(guider.model_patcher.model, run) if apart else nullcontext():
         result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-    blocks = run.family.blocks(module) if run.family else 0
-    missed = around(replaced_blocks(options, len(getattr(module, "double_blocks", ()))), run.blocks)
-    for editor in {e.name: e for e in editors}.values():
-        if editor.name in run.feedback.asked:
-            run.feedback.summarize(editor.name, len(run.sigmas) - 1, blocks, run.total_frames)
-            if missed and editor.sites:
-                run.say_once(
-                    f"{editor.name} did not act everywhere: no attention came by of {missed}. Remove that patch, or "
-                    "this one.",
-                    logging.WARNING,
-                )
-        else:
-            run.say_once(*_idle(editor, run, missed))
+    say_how_it_went(list({editor.name: editor for editor in editors}.values()), run, module, options)
     return result
-
-
-def _idle(editor: Editor, run: Run, missed: str) -> tuple[str, int]:
-    """Text and level of what to say of an editor that was never asked. missed: see `around`."""
-    name, sigmas = editor.name, run.sigmas
-    widgets = "start, end and min_sigma" if editor.interval.min_sigma else "start and end"
-    span = f"this run (sigma {sigmas[0]:.3f} to {sigmas[-1]:.3f})"
-    if any(editor.interval.contains(sigma, run.model_sampling) for sigma in sigmas[:-1]):
-        return (
-            f"{name} did nothing: no {' or '.join(editor.sites)} attention of the model came by. Another patch "
-            f"replaces its blocks, their attention or the model{f' ({missed})' if missed else ''}; remove that patch, "
-            "or this one."
-        ), logging.WARNING
-    if editor.interval.in_another_part(sigmas, run.model_sampling):
-        return f"{name}: {span} is a part of the schedule that {widgets} leave out; it acts in the other part.", (
-            logging.INFO
-        )
-    return f"{name} did nothing: {widgets} leave out all steps of {span}. Widen them.", logging.WARNING
 
 
 def _around_sampler(executor, guider, sigmas, extra_args, *args, **kwargs):

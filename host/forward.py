@@ -40,7 +40,7 @@ class Run:
     video's latent. patchers: the MODELs that run, one a device. texts: the raw text features of all conditionings but
     the negative ones. family: of the model, where it is known. frame_rate: video frames a second that a conditioning
     names (LTX), or None. options: the MODEL's transformer_options. timelines: the spans of text of those conditionings
-    that have such. fired: names of editors that have acted; blocks: those of which an attention came by.
+    that have such. blocks: those of which an attention came by.
     A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
     """
 
@@ -80,8 +80,8 @@ class Run:
             )
         module = guider.model_patcher.model.diffusion_model
         family = known_family(module)
-        heard = [entries or () for name, entries in guider.conds.items() if "negative" not in name]
-        heard = [entry for entries in heard for entry in entries]
+        every = [(name, entry) for name, entries in guider.conds.items() for entry in entries or ()]
+        heard = [entry for name, entry in every if "negative" not in name]
         total = frames = family.clip_frames(shape, heard) if family else shape[2]
         windows = guider.model_options.get("context_handler")
         options = guider.model_options.get("transformer_options", {})
@@ -89,16 +89,10 @@ class Run:
             frames = windows.frames_at_once(frames, options)
         elif windows is not None and getattr(windows, "dim", None) == 2:
             frames = min(frames, windows.context_length + int(getattr(windows, "causal_window_fix", False)))
-        conds = {
-            name
-            for entries in guider.conds.values()
-            for entry in entries or ()
-            for name in (*entry, *entry.get("model_conds", {}))
-        }
-        names = {entry.get("uuid"): name for name, entries in guider.conds.items() for entry in entries or ()}
+        conds = {key for _, entry in every for key in (*entry, *entry.get("model_conds", {}))}
+        names = {entry.get("uuid"): name for name, entry in every}
         texts = [text_features(entry) for entry in heard if "cross_attn" in entry]
-        every = [entry for entries in guider.conds.values() for entry in entries or ()]
-        timelines = {entry["uuid"]: entry[SPANS] for entry in every if SPANS in entry}
+        timelines = {entry["uuid"]: entry[SPANS] for _, entry in every if SPANS in entry}
         return cls(
             model_sampling=guider.model_patcher.get_model_object("model_sampling"),
             sigmas=sigmas.tolist(),

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from functools import partial
 
-from ..kernels.wording import counted
 from .block_numbers import REPLACE
+from .ranges import ranges
 
 KINDS = ("double_block", "single_block")  # the host's; the latter are counted on behind the former
 
@@ -32,5 +32,5 @@ def around(replaced: dict[int, str], seen: Iterable[int]) -> str:
     missed = {block: who for block, who in replaced.items() if block not in seen}
     if not missed:
         return ""
-    blocks = ", ".join(map(str, sorted(missed)))
-    return f"{counted(len(missed), 'block')} ({blocks}) replaced by {', '.join(sorted(set(missed.values())))}"
+    blocks = "block" if len(missed) == 1 else "blocks"
+    return f"{blocks} {ranges(missed)}, replaced by {', '.join(sorted(set(missed.values())))}"
