@@ -73,6 +73,11 @@ class Windows:
                 f"sound 'windows': this {family.NAME} makes no sound in a stream of its own, as LTX-2 does. Set sound "
                 "to whole."
             )
+        if config.on_their_own and not family.OWN_WINDOWS:
+            raise ValueError(
+                f"lead_in {config.lead_in}, blend {config.blend}: windows cannot go through {family.NAME} one by one, "
+                "as its latent may hold more than the video. Set both to 0."
+            )
         windows = cls(config, family, module, frozenset(dense_blocks))
         if config.anchors != "none":
             require_room(config.window, windows.budget)

@@ -14,9 +14,10 @@ class Family(Protocol):
     those that its text features come from; IMAGE_BEFORE_TEXT: whether features of a start image stand in front of them;
     REPLACES_FIRST_FRAME: whether the start image may stand in the latent itself. HOST_NUMBERS_BLOCKS: whether the host
     says in the options of an attention which block it is of. REFINES_BEFORE: whether the words of a prompt see one
-    another once, before the sampler calls the model. WINDOW_STEP: automatic windows of time are multiples of so
-    many latent frames. module: the diffusion model. time_rope, rope_axis: None in place of a function where the answer
-    is not known; what needs it is then refused."""
+    another once, before the sampler calls the model. OWN_WINDOWS: whether parts of its latent may go through the model
+    one by one. WINDOW_STEP: automatic windows of time are multiples of so many latent frames. module: the diffusion
+    model. time_rope, rope_axis: None in place of a function where the answer is not known; what needs it is then
+    refused."""
 
     NAME: str
     SUPPORTED: str
@@ -25,6 +26,7 @@ class Family(Protocol):
     REPLACES_FIRST_FRAME: bool
     HOST_NUMBERS_BLOCKS: bool
     REFINES_BEFORE: bool
+    OWN_WINDOWS: bool
     WINDOW_STEP: int
 
     def accepts(self, module: nn.Module, host_class: str) -> bool:

@@ -20,6 +20,7 @@ from .wan import sound_apart as sound_apart
 NAME = "HunyuanVideo"
 REPLACES_FIRST_FRAME = True  # the start image may stand in the latent itself ("v2 (replace)")
 HOST_NUMBERS_BLOCKS = True
+OWN_WINDOWS = True
 REFINES_BEFORE = False
 WINDOW_STEP = 2
 SUPPORTED = "HunyuanVideo 1 T2V, I2V and HunyuanVideo 1.5"

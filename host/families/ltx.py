@@ -17,6 +17,7 @@ NAME = "LTX"
 SUPPORTED = "LTX-Video, LTX-2 / 2.3 / 2.5"
 REPLACES_FIRST_FRAME = True  # the start image may stand in the latent itself, beside a noise mask
 HOST_NUMBERS_BLOCKS = False
+OWN_WINDOWS = False  # their latents may hold guides and sound
 REFINES_BEFORE = True  # with sound: a connector mixes them with registers
 WINDOW_STEP = 2
 CLASSES = ("LTXVModel", "LTXAVModel")

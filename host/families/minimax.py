@@ -19,6 +19,7 @@ NAME = "MiniMax H3"
 SUPPORTED = "MiniMax H3 (needs ComfyUI 0.30 or later)"
 REPLACES_FIRST_FRAME = False  # keyframes are tokens of their own, beside the latent
 HOST_NUMBERS_BLOCKS = False
+OWN_WINDOWS = False  # its latent holds the sound, too
 REFINES_BEFORE = True
 WINDOW_STEP = 10  # two of the chunks of 17 video frames in which its autoencoder works
 TEXT_ENCODERS = ("qwen3vl_32b",)  # names of their tokens in a CLIP

@@ -14,6 +14,7 @@ from ..layout import Layout, Site, TimeRope
 NAME = "Wan"
 REPLACES_FIRST_FRAME = False
 HOST_NUMBERS_BLOCKS = True
+OWN_WINDOWS = True
 REFINES_BEFORE = False
 WINDOW_STEP = 2
 SUPPORTED = "Wan 2.1 / 2.2 T2V, I2V, TI2V 5B, Fun Control, Fun Camera, VACE, Phantom"

@@ -80,6 +80,12 @@ def test_automatic_scale_and_none(toys, name, monkeypatch):
     assert apply(model, SwinRenderer(time_scale=0.0, strength=0.0)) is model
 
 
+@pytest.mark.parametrize("name", [*H3[:1], "ltxv", "ltxav23"])
+def test_windows_one_by_one_are_refused(toys, name):
+    with pytest.raises(ValueError, match="lead_in 2, blend 1: windows cannot go through (MiniMax H3|LTX) one by one"):
+        apply(toys(name), SwinRenderer(lead_in=2, blend=1))
+
+
 def test_what_cannot_be(toys):
     with pytest.raises(ValueError, match="time_scale 0.5: the sound of this LTX keeps its own time"):
         apply(toys("ltxav23"), SwinRenderer(time_scale=0.5))
