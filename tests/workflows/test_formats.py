@@ -32,6 +32,14 @@ def test_every_workflow_has_its_template_and_picture():
     assert sum(path.stat().st_size for path in [*FOLDER.glob("*.jpg"), *PICTURES.iterdir()]) < 2e6
 
 
+def test_the_readme_names_every_template():
+    """Under what somebody would say who needs it."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text.split("## Which node for which problem", 1)[1].split("\n## ", 1)[0]
+    linked = set(re.findall(r"\[([^\]]+)\]\(example_workflows/", table))
+    assert linked == {one["name"] for one in TEMPLATES.values()}
+
+
 def test_templates_lie_in_one_folder_that_all_hosts_ask_for():
     """A second one of the names that hosts accept would list its files as well."""
     assert FOLDER.name == "example_workflows"
