@@ -12,6 +12,7 @@ BENCHMARKS = (
     "adherence",
     "focal_guidance",
     "families",
+    "overview",
 )
 
 
