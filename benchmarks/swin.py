@@ -110,8 +110,8 @@ def blocks_whole(model):
     return model
 
 
-def timed(model, noise, conditioning, count: int, clock=time.perf_counter) -> list[float]:
-    """Seconds, by `clock`, of each of `count` sampling steps after the first; CFG 1."""
+def timed(model, noise, conditioning, count: int, clock=time.perf_counter, cfg: float = 1.0) -> list[float]:
+    """Seconds, by `clock`, of each of `count` sampling steps after the first; CFG 1 is one pass."""
     import comfy.sample
     import torch
 
@@ -127,7 +127,7 @@ def timed(model, noise, conditioning, count: int, clock=time.perf_counter) -> li
             model,
             noise,
             count + 1,
-            1.0,
+            cfg,
             "euler",
             "simple",
             conditioning,

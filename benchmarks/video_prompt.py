@@ -90,11 +90,8 @@ def parser() -> argparse.ArgumentParser:
     return timing_parser("video_prompt", __doc__)
 
 
-def main(arguments: list[str]) -> int:
-    chosen = parser().parse_args(arguments)
-    size: Size = start(CPU, GPU)
-    import torch
-
+def sides(size: Size, folder: Path) -> tuple[dict, object, list]:
+    """{"plain": MODEL, "with expert": MODEL}, and the noise and the text that they sample."""
     from ..harness.sampling import clip_vision, seeded
     from ..harness.toy import TEXT_DIM
     from ..host.reference import carrying
@@ -103,18 +100,24 @@ def main(arguments: list[str]) -> int:
     from ..kernels.video_prompt import TEXT as TEXT_COND
     from ..patches.video_prompt import VideoPrompt, apply
 
+    model, expert = build(size, folder)
+    noise, image = seeded(1, 16, FRAMES, *size.latent), seeded(1, IMAGE, 1280, seed=1)
+    text = [[seeded(1, TEXT, TEXT_DIM, seed=2), {"clip_vision_output": clip_vision(penultimate_hidden_states=image)}]]
+    text = carrying(
+        text,
+        {LATENT: seeded(1, 36, FRAMES, *size.latent, seed=3)},
+        {TEXT_COND: seeded(1, TEXT, TEXT_DIM, seed=4), IMAGE_COND: image},
+    )
+    return {"plain": model, "with expert": apply(model, expert, VideoPrompt())}, noise, text
+
+
+def main(arguments: list[str]) -> int:
+    chosen = parser().parse_args(arguments)
+    size: Size = start(CPU, GPU)
+    import torch
+
     with TemporaryDirectory() as folder:
-        model, expert = build(size, Path(folder))
-        noise, image = seeded(1, 16, FRAMES, *size.latent), seeded(1, IMAGE, 1280, seed=1)
-        text = [
-            [seeded(1, TEXT, TEXT_DIM, seed=2), {"clip_vision_output": clip_vision(penultimate_hidden_states=image)}]
-        ]
-        text = carrying(
-            text,
-            {LATENT: seeded(1, 36, FRAMES, *size.latent, seed=3)},
-            {TEXT_COND: seeded(1, TEXT, TEXT_DIM, seed=4), IMAGE_COND: image},
-        )
-        variants = {"plain": model, "with expert": apply(model, expert, VideoPrompt())}
+        variants, noise, text = sides(size, Path(folder))
         seconds: dict[str, list[float]] = {name: [] for name in variants}
         for _ in range(chosen.rounds):
             for name, variant in variants.items():

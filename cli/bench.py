@@ -13,6 +13,7 @@ BENCHMARKS = (
     "adherence",
     "focal_guidance",
     "families",
+    "overview",
 )
 
 
