@@ -100,8 +100,8 @@ def masks_row() -> str:
         f"{per_hundred(point)} of 100, and spot and thing share {per_hundred(area)} % of their area."
     )
     how = (
-        f"How this was chosen: scene {shown.number + 1} of the 200, at its start, the first of two things that are both "
-        "found. "
+        f"How this was chosen: scene {shown.number + 1} of the 200, at its start, the first of two things that are "
+        "both found. "
         f"Scene {missed.number + 1} is the first in which one is not."
     )
     worst = missed.overlaps.index(min(missed.overlaps))
