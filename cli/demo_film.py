@@ -16,8 +16,6 @@ from .demo_row import Row, Take
 from .media import read_video
 from .server import Server
 
-BORDERS = "21, 45, 69"  # frames of a video of 93 at which windows of 6 latent frames meet
-
 
 def run(server: Server, title: str, api: dict) -> list[Path]:
     """The files that the server saved; progress in the console."""

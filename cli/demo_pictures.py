@@ -100,8 +100,9 @@ def masks_row() -> str:
         f"{per_hundred(point)} of 100, and spot and thing share {per_hundred(area)} % of their area."
     )
     how = (
-        f"How this was chosen: picture {shown.number + 1} of the 200, the first of two things that are both found. "
-        f"Picture {missed.number + 1} is the first in which one is not."
+        f"How this was chosen: scene {shown.number + 1} of the 200, at its start, the first of two things that are "
+        "both found. "
+        f"Scene {missed.number + 1} is the first in which one is not."
     )
     worst = missed.overlaps.index(min(missed.overlaps))
     fails = f"<div class='fails'><h3>One it misses</h3>{clips([found_figure(missed, worst)])}</div>"

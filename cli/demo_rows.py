@@ -49,7 +49,7 @@ class Layout(Row):
         "The prompt says which thing is where, and the model does not understand it. So it is shown a picture in which "
         "the things are found and the rest is darkened; a small add-on lets it look there."
     )
-    measured = "things stand where the prompt says"
+    measured = "things stand where the prompt says (as a share of the video)"
     limit = (
         "The video takes the places from the picture, not its look. The add-on has to be trained once for each model; "
         "beside a model that already knows where things go it gains little."
