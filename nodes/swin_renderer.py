@@ -141,7 +141,7 @@ class SwinRendererNode(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "lead_noise",
-                    default=0.5,
+                    default=0.25,
                     min=0.0,
                     max=1.0,
                     step=0.05,
@@ -173,7 +173,7 @@ class SwinRendererNode(io.ComfyNode):
         trained=0,
         lead_in=0,
         blend=0,
-        lead_noise=0.5,
+        lead_noise=0.25,
     ) -> io.NodeOutput:
         config = SwinRenderer(
             window,
