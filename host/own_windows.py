@@ -61,36 +61,42 @@ class OwnWindows(core.IndexListContextHandler):
     def evaluate_context_windows(
         self, calc_cond_batch, model, x_in, conds, timestep, windows, model_options, window_state, *args, **kwargs
     ):
-        def answered(windows, conds, x):
+        def answered(window, conds, x):
             state = replace(window_state, latents=[x, *window_state.latents[1:]])
-            parts = (calc_cond_batch, model, x_in, conds, timestep, windows, model_options, state)
-            return super(OwnWindows, self).evaluate_context_windows(*parts, *args, **kwargs)
+            parts = (calc_cond_batch, model, x_in, conds, timestep, [window], model_options, state)
+            [found] = super(OwnWindows, self).evaluate_context_windows(*parts, *args, **kwargs)
+            return found
 
         x = window_state.latents[0]
         if self.ahead is None:
-            return answered(windows, conds, x)
-        results = []
-        for one in windows:
-            number, window = one
-            if number == 0:
-                self._answers = [torch.zeros_like(x) for _ in conds]
-            weights = self._shares[tuple(window.index_list)]
-            led = [frame for frame, weight in zip(window.index_list, weights) if weight == 0]
-            found = None
-            for asked in [[i] for i, cond in enumerate(conds) if cond is not None] if led else [range(len(conds))]:
-                mine = x.clone()
-                for which in asked if led else ():
-                    known = self._answers[which][:, :, led]
-                    mine[:, :, led] = self.ahead(x[:, :, led], known, float(timestep.max())).to(x)
-                [part] = answered([one], [cond if i in asked else None for i, cond in enumerate(conds)], mine)
-                found = found or part
-                for which in asked:
-                    found.sub_conds_out[which] = part.sub_conds_out[which]
-            share = torch.tensor(weights, device=x.device, dtype=x.dtype).view(1, 1, -1, 1, 1)
-            for answer, out in zip(self._answers, found.sub_conds_out):
-                answer[:, :, window.index_list] += share * out[0].to(x)
-            results.append(found)
-        return results
+            return [answered(window, conds, x) for window in windows]
+        return [self._led(window, conds, x, float(timestep.max()), answered) for window in windows]
+
+    def _led(self, numbered, conds: list, x: Tensor, sigma: float, answered: Callable):
+        """What the host finds in a window whose first frames, of weight 0, are ahead of it; each conditioning in a call
+        of its own."""
+        number, window = numbered
+        if number == 0:
+            self._answers = [torch.zeros_like(x) for _ in conds]
+        weights = self._shares[tuple(window.index_list)]
+        led = [frame for frame, weight in zip(window.index_list, weights) if weight == 0]
+
+        def alone(which: int):
+            shown = x.clone()
+            shown[:, :, led] = self.ahead(x[:, :, led], self._answers[which][:, :, led], sigma).to(x)
+            return answered(numbered, [cond if i == which else None for i, cond in enumerate(conds)], shown)
+
+        if led:
+            parts = {which: alone(which) for which, cond in enumerate(conds) if cond is not None}
+            found = next(iter(parts.values()))
+            for which, part in parts.items():
+                found.sub_conds_out[which] = part.sub_conds_out[which]
+        else:
+            found = answered(numbered, conds, x)
+        share = torch.tensor(weights, device=x.device, dtype=x.dtype).view(1, 1, -1, 1, 1)
+        for answer, out in zip(self._answers, found.sub_conds_out):
+            answer[:, :, window.index_list] += share * out[0].to(x)
+        return found
 
     def _weights(self, length: int, idxs: list[int], **kwargs) -> list[float]:
         return list(self._shares[tuple(idxs)])

@@ -143,7 +143,7 @@ class SwinRendererNode(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "lead_noise",
-                    default=0.5,
+                    default=0.25,
                     min=0.0,
                     max=1.0,
                     step=0.05,
@@ -185,7 +185,7 @@ class SwinRendererNode(io.ComfyNode):
         trained=0,
         lead_in=0,
         blend=0,
-        lead_noise=0.5,
+        lead_noise=0.25,
         sound="whole",
     ) -> io.NodeOutput:
         config = SwinRenderer(

@@ -41,7 +41,7 @@ class SwinRenderer:
     trained: int = 0
     lead_in: int = 0
     blend: int = 0
-    lead_noise: float = 0.5
+    lead_noise: float = 0.25
     sound: Sound = "whole"
 
     def __post_init__(self):

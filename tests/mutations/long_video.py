@@ -10,6 +10,8 @@ SWIN_STACKING = "tests/host/test_swin_renderer_stacking.py"
 POSITIONS = "tests/host/test_swin_positions.py"
 TIMELINE = "tests/host/test_swin_timeline.py"
 TIMELINES = "tests/host/test_prompt_timeline"
+OVERLAP = "tests/kernels/test_overlap.py"
+OWN_WINDOWS = "tests/host/test_swin_own_windows.py"
 STORIES = "tests/world/test_story_scores.py"
 DRIFT = "tests/host/test_drift.py"
 
@@ -83,6 +85,20 @@ MUTATIONS = [
         "int(bool(timeline)) if",
         "0 if",
         (TIMELINE + "::test_windows_are_the_parts_and_one_frame_before_them",),
+    ),
+    (
+        "a lead-in is as noisy as its window",
+        "kernels/overlap.py",
+        "(1 - share * sigma) * x0 + share * sigma * noise",
+        "x",
+        (OVERLAP, OWN_WINDOWS + "::test_a_lead_in_is_ahead_of_its_window"),
+    ),
+    (
+        "a lead-in hears the span before",
+        "host/own_windows.py",
+        "min(max(frame, window.first), window.last - 1)",
+        "frame",
+        (OWN_WINDOWS + "::test_all_of_a_window_hears_its_span",),
     ),
     (
         "pieces forget their anchors",
