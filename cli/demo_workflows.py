@@ -43,11 +43,27 @@ RANDOM = (
     "story_timeline_hunyuan",
     "swin_long_video_hunyuan",
 )
-ELSEWHERE = ("ssg_train_adapter_wan", "vap_save_expert")
+ELSEWHERE = (
+    "draft_video_h3",
+    "draft_video_ltx",
+    "focal_i2v_h3",
+    "plan_long_video_hunyuan",
+    "plan_train_adapter_wan",
+    "plan_train_planner_wan",
+    "ssg_i2v_visual_prompt_h3",
+    "ssg_train_adapter_wan",
+    "story_timeline_h3",
+    "story_timeline_ltx",
+    "swin_long_video_h3",
+    "swin_long_video_ltx",
+    "vap_save_expert",
+)
 ON_PAGE = "On this page, run by the small models"
 ON_MINIS = "Ran through the real server by the small models, a short run each"
 ON_TOYS = "Ran through the real server, on random weights: no picture worth showing"
-NOT_HERE = "Not run here: training, and taking a file out of a larger one (the tests do both)"
+NOT_HERE = (
+    "Not run here, but by the tests, on tiny models: MiniMax H3, LTX, training, taking a file out of a larger one"
+)
 FAILED = "Failed"
 
 

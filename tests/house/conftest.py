@@ -15,7 +15,7 @@ def tree(tmp_path) -> Path:
     """The commands and what they import, with the mini CLIP for weights."""
     pack = tmp_path / "custom" / "pack"
     pack.mkdir(parents=True)
-    leave = shutil.ignore_patterns("__pycache__", "*.safetensors", "results")
+    leave = shutil.ignore_patterns("__pycache__", "*.safetensors", "*.png", "*.jpg", "*.md")
     for name in COPIED:
         source = ROOT / name
         shutil.copytree(source, pack / name, ignore=leave) if source.is_dir() else shutil.copy(source, pack / name)
