@@ -32,16 +32,17 @@ RUN = "semantic_video_run"
 class Run:
     """One sampling run: what is known before its first step, and what its editors have done and said since.
 
-    total_frames: latent frames of the whole video; frames: those that one model call sees (a context window, where the
-    host cuts the video into such); neither counts guide frames that the latent carries behind the video. conds: names
-    of what conditionings carry beside their text, for the model or for the host to make its inputs of. names: which of
-    the guider's conditionings ("positive", "negative", "middle", ...) a uuid belongs to; areas: the part of the latent
-    it is restricted to, lengths and then offsets of (frames, height, width). size: (frames, height, width) of the whole
-    video's latent. patchers: the MODELs that run, one a device. texts: the raw text features of all conditionings but
-    the negative ones. family: of the model, where it is known. frame_rate: video frames a second that a conditioning
-    names (LTX), or None. options: the MODEL's transformer_options. timelines: the spans of text of those conditionings
-    that have such. blocks: those of which an attention came by.
-    A model called outside a sampler has a Run that knows nothing: editors of the whole schedule act, others do not.
+    total_frames: latent frames of the whole video; frames: those that one model call sees (a context window, where
+    the host cuts the video into such); neither counts guide frames that the latent carries behind the video. conds:
+    names of what conditionings carry beside their text, for the model or for the host to make its inputs of. names:
+    which of the guider's conditionings ("positive", "negative", "middle", ...) a uuid belongs to; areas: the part of
+    the latent it is restricted to, lengths and then offsets of (frames, height, width). size: (frames, height, width)
+    of the whole video's latent. patchers: the MODELs that run, one a device. texts: the raw text features of all
+    conditionings but the negative ones. family: of the model, where it is known. frame_rate: video frames a second
+    that a conditioning names (LTX), or None. cfg: of the guider, 1 where it has another kind. options: the MODEL's
+    transformer_options. timelines: the spans of text of those conditionings that have such. blocks: those of which an
+    attention came by.
+    A model called outside a sampler knows nothing: editors of the whole schedule act, others do not.
     """
 
     model_sampling: object = None
@@ -56,6 +57,7 @@ class Run:
     texts: list[torch.Tensor] = field(default_factory=list)
     family: Family | None = None
     frame_rate: float | None = None
+    cfg: float = 1.0
     options: dict = field(default_factory=dict)
     timelines: dict[UUID, tuple] = field(default_factory=dict)
     blocks: set[int] = field(default_factory=set)
@@ -90,22 +92,21 @@ class Run:
         elif windows is not None and getattr(windows, "dim", None) == 2:
             frames = min(frames, windows.context_length + int(getattr(windows, "causal_window_fix", False)))
         conds = {key for _, entry in every for key in (*entry, *entry.get("model_conds", {}))}
-        names = {entry.get("uuid"): name for name, entry in every}
         texts = [text_features(entry) for entry in heard if "cross_attn" in entry]
-        timelines = {entry["uuid"]: entry[SPANS] for _, entry in every if SPANS in entry}
         return cls(
             model_sampling=guider.model_patcher.get_model_object("model_sampling"),
             sigmas=sigmas.tolist(),
             total_frames=total,
             frames=frames,
             conds=conds,
-            names=names,
+            names={entry.get("uuid"): name for name, entry in every},
             size=(total, *shape[3:]),
             texts=texts,
             family=family,
             frame_rate=next((float(entry["frame_rate"]) for entry in heard if "frame_rate" in entry), None),
+            cfg=float(getattr(guider, "cfg", None) or 1.0),
             options=options,
-            timelines=timelines,
+            timelines={entry["uuid"]: entry[SPANS] for _, entry in every if SPANS in entry},
         )
 
     def prepared(self, guider) -> None:

@@ -18,12 +18,14 @@ NAME = "Text Contrast"
 @dataclass(frozen=True)
 class TextContrast:
     """strength: w of the formula, 0 = the unpatched model. keep_norm: of each token's text attention (Wan), or of each
-    text token's values (HunyuanVideo). blocks: those in which it acts, as in "0-3,38"; empty: all."""
+    text token's values (HunyuanVideo). blocks: those in which it acts, as in "0-3,38"; empty: all. per_cfg: w is
+    divided by a CFG above 1, which multiplies what the positive prompt's rows add."""
 
     strength: float = 1.0
     keep_norm: bool = True
     blocks: str = ""
     interval: Interval = ALWAYS
+    per_cfg: bool = True
 
     def __post_init__(self):
         if not 0.0 <= self.strength <= 2.0:
@@ -45,7 +47,8 @@ def apply(model, config: TextContrast):
     def edit(call: Call, proceed) -> Tensor:
         if call.site.block not in blocks or call.site.stream == "side" or not call.positive_rows:
             return proceed(call)
-        weight = on_positive_rows(call, config.strength)
+        cfg = max(call.forward.run.cfg, 1.0) if config.per_cfg else 1.0
+        weight = on_positive_rows(call, config.strength / cfg)
         if call.site.kind == "joint":
             return for_video(call, with_contrasted_values(call, weight, config.keep_norm), proceed)
         video = slice(call.before, call.q.shape[1] - call.after)

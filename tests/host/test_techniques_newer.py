@@ -96,7 +96,7 @@ def test_text_contrast(toys, name):
             out[row, video] = naive.attention(q, k, values)[0, video].flatten(1).to(out)
         return out
 
-    config = text_contrast.TextContrast(keep_norm=False)
+    config = text_contrast.TextContrast(keep_norm=False, per_cfg=False)
     check(toys, name, lambda model: text_contrast.apply(model, config), edit)
 
 

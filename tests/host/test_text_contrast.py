@@ -27,7 +27,7 @@ def contrasted(q, k, v, video, strength, keep_norm):
 def test_it_is_the_formula_on_wan(toys, toy, keep_norm, monkeypatch):
     """Rows of the positive prompt, text branch alone, blocks 1 and 3."""
     model, shot = toys(toy), Shot(toy)
-    got = sample(apply(model, TextContrast(0.7, keep_norm, "1,3")), shot)
+    got = sample(apply(model, TextContrast(0.7, keep_norm, "1,3", per_cfg=False)), shot)
     acted = set()
 
     def formula(kind, q, k, v, options):
@@ -85,8 +85,21 @@ def test_it_is_the_formula_in_every_family(toys, toy, keep_norm):
         return reference(call, proceed, keep_norm, layout)
 
     expected = sample(edit_attention(model, "reference", edit, sites=("text", "joint")), shot)
-    got = sample(apply(model, TextContrast(keep_norm=keep_norm)), shot)
+    got = sample(apply(model, TextContrast(keep_norm=keep_norm, per_cfg=False)), shot)
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("toy", ["wan-t2v", "hunyuan-t2v"])
+def test_cfg_does_not_multiply_it(toys, toy):
+    """What is added to the positive prompt's answer counts CFG times: 3 here."""
+    model, shot = toys(toy), Shot(toy, steps=1)
+    shared = sample(apply(model, TextContrast(0.9)), shot)
+    assert torch.equal(shared, sample(apply(model, TextContrast(0.3, per_cfg=False)), shot))
+    whole = sample(apply(model, TextContrast(0.9, per_cfg=False)), shot)
+    assert not torch.allclose(shared, whole, rtol=1e-2, atol=1e-3)
+    alone = shot.but(cfg=1.0)
+    one, other = (sample(apply(model, TextContrast(0.9, per_cfg=choice)), alone) for choice in (True, False))
+    assert torch.equal(one, other)
 
 
 def test_text_queries_of_joint_attention_stay(toys):
@@ -145,6 +158,6 @@ def test_words_of_another_pack_s_mask_count_as_it_says(toys):
     reference_model = edit_attention(model, "reference", expected, sites=("text",))
     for one in (True, False):  # in both orders
         masked = edit_attention(model, "hiding", hiding, sites=("text",)) if one else model
-        both = apply(masked, TextContrast(keep_norm=False))
+        both = apply(masked, TextContrast(keep_norm=False, per_cfg=False))
         both = both if one else edit_attention(both, "hiding", hiding, sites=("text",))
         torch.testing.assert_close(sample(both, shot), sample(reference_model, shot), rtol=1e-3, atol=1e-4)
