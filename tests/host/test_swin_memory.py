@@ -77,7 +77,7 @@ def test_pieces_are_windows_of_any_kind(toys, monkeypatch, small, name, starts, 
 def test_pieces_beside_a_timeline_of_prompts(toys, monkeypatch, small, name, hand_over, strength):
     """Windows of two frames within spans of three; the prompts in one call (as long as one another), and in two."""
     for negative_words in (7, sum(WORDS)) if name == "wan-t2v" else (7,):
-        shot = Shot(name, steps=2, negative_words=negative_words)
+        shot = Shot(name, steps=1, negative_words=negative_words)
         positive = timeline(shot)
         model = with_texts(
             apply(toys(name), SwinRenderer(window=2)), positive, PromptTimeline(hand_over=hand_over, strength=strength)
