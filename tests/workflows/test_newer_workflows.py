@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from semantic_video.cli.server import WorkflowError
+from semantic_video.cli.client import WorkflowError
 from semantic_video.harness.stand_in_models import load_workflow, on_toys
 from semantic_video.tests.workflows.test_adherence_workflows import without
 from semantic_video.tests.workflows.test_focal_workflows import pictures
