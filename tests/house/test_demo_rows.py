@@ -152,7 +152,7 @@ def test_a_row_shows_both_and_one_that_fails(tmp_path, monkeypatch):
     assert order == sorted(order)
     assert shown.count("class='verdict good'") == shown.count("class='verdict bad'") == 1
     assert "asked 0" in fails and "verdict good" not in fails and fails.count("verdict bad") == 1
-    assert "over all 40 prompts: 92 of 100" in shown and "over all" not in fails
+    assert "over all 40 prompts: 93 of 100" in shown and "over all" not in fails
     assert "number 2 of the 2 prompts measured" in written and "Number 1 is the first that it does not" in written
 
 
