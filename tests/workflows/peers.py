@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from semantic_video.cli.server import Server, WorkflowError
+from semantic_video.cli.client import WorkflowError
+from semantic_video.cli.server import Server
 from semantic_video.cli.stress_cases import case, fresh
 
 PEERS = "SEMANTIC_VIDEO_PEERS"  # a folder of packs; else those in the host's custom_nodes

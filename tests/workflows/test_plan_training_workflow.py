@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from semantic_video.cli.server import WorkflowError
+from semantic_video.cli.client import WorkflowError
 from semantic_video.harness.stand_in_models import load_workflow, on_toys
 from semantic_video.mini import family as mini
 from semantic_video.tests.workflows.test_swin_workflows import frames_of, write_clip
