@@ -14,7 +14,7 @@ from semantic_video.tests.workflows.test_swin_workflows import frames_of
 TWO, TWO_LATE = "1.0, 0.8, 0.0", "0.85, 0.4, 0.0"  # noise levels of two steps
 H3 = {"width": 64, "height": 32, "length": 39}  # 12 latent frames
 SMALL = {
-    "swin_long_video_h3": {"i2v": H3, "swin": {"window": 4}, "schedule": {"steps": 2}},
+    "swin_long_video_h3": {"i2v": H3, "swin": {"window": 4, "anchor_budget": 6}, "schedule": {"steps": 2}},
     "story_timeline_h3": {"latent": H3, "told": {"fps": 1.3}, "schedule": {"steps": 2}},
     "focal_i2v_h3": {"i2v": H3 | {"length": 22}, "schedule": {"steps": 2}},
     "ssg_i2v_visual_prompt_h3": {"latent": H3 | {"length": 22}, "schedule": {"steps": 2}},
@@ -27,7 +27,7 @@ SMALL = {
     "swin_long_video_ltx": {
         "latent": {"width": 64, "height": 64, "length": 65},
         "silence": {"frames_number": 65},
-        "swin": {"window": 4},
+        "swin": {"window": 4, "anchor_budget": 6},
         "sigmas": {"sigmas": TWO},
     },
     "story_timeline_ltx": {
