@@ -15,7 +15,7 @@ from .demo_figures import in_table
 from .demo_film import of_kind, run
 from .demo_page import Page, asked, clip, clips, inline, note, section, where
 from .demo_row import Row, Take, Verdict
-from .demo_rows import HALF, LONG, Heed, said, save_frame
+from .demo_rows import HALF, Heed, said, save_frame
 from .media import read_video, write_video
 from .server import Server
 from .variants import seeded
@@ -92,7 +92,7 @@ def film_drift(server: Server, page: Page, films: dict[str, Tensor], place: int)
     )
     what = (
         "Does a long video fade, freeze, loop or jump? Numbers and a plot for any video. Here two clips of the row on "
-        f"long videos, {LONG} frames: red lines are where the parts of the first meet."
+        "long videos: red lines are where the parts of the first meet."
     )
     parts = [
         f"<div class='plots'>{''.join(plots)}</div>",

@@ -9,8 +9,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-from torch import Tensor
+from torch import Tensor  # first, so that an interpreter without it is told so
+
+from PIL import Image  # isort: skip
 
 from .demo_figures import Average, per_hundred
 

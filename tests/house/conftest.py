@@ -20,6 +20,9 @@ def tree(tmp_path) -> Path:
         source = ROOT / name
         shutil.copytree(source, pack / name, ignore=leave) if source.is_dir() else shutil.copy(source, pack / name)
     shutil.copy(ROOT / "mini" / "weights" / "mini_clip.safetensors", pack / "mini" / "weights")
+    results = pack / "benchmarks" / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "benchmarks" / "results" / "clip-mask-iou.json", results)
     (pack / "tests").mkdir()
     shutil.copy(ROOT / "tests" / "requirements.txt", pack / "tests")
     return pack

@@ -147,7 +147,8 @@ def test_an_interrupted_demo_keeps_the_page_of_the_run_before(how, tree, hostles
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, env=hostless | {"OMP_NUM_THREADS": "1"}, start_new_session=True, **pipes)
     try:
-        while not (demo / "unfinished" / "world.png").exists():
+        page = demo / "unfinished" / "index.html"
+        while not page.exists() or "Pause all clips" not in page.read_text():
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
         os.killpg(process.pid, how) if how == signal.SIGINT else process.terminate()
