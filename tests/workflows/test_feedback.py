@@ -8,8 +8,8 @@ import aiohttp
 import pytest
 
 from semantic_video.cli.stress_cases import WINDOWS, case, fresh
-from semantic_video.host.feedback import LEFT_ALONE
 
+LEFT_ALONE = "Off at these settings: the model is left as it is."
 TEXT = 3  # BinaryEventTypes.TEXT: [event, length of the node's id, id, text]
 
 
