@@ -94,7 +94,7 @@ class Causal:
         return 8
 
     def encode(self, frames):
-        own = [frames[:1].sum(), *(part.sum() for part in frames[1:].split(4))]
+        own = [frames[:1].sum(), *(part.sum() for part in frames[1:].split(4) if len(part))]
         sums = [sum(own[max(0, i - self.look_back) : i + 1]) for i in range(len(own))]
         return torch.stack(sums).view(1, 1, -1, 1, 1)
 
