@@ -227,12 +227,11 @@ class Tell(Row):
     )
     measured = "a part of a story comes in its time, as told"
     limit = (
-        "The borders are not mended: the thing goes on where it was at only {join} of 100, and a part can begin with a "
-        "speckled frame."
-    ).format(join=per_hundred(in_table("stories-4x", "join", 4)))
+        "The borders are mended by half: the thing goes on where it was at {join} of 100, at the others it jumps."
+    ).format(join=per_hundred(in_table("stories-100", "join", 2)))
 
     def items(self) -> list[Story]:
-        return sample_stories(10, 11, "heldout", 4)
+        return sample_stories(100, 12, "heldout", 4)
 
     def asked(self, number: int, item: Story) -> list[str]:
         return story_captions(item, number)
@@ -252,9 +251,12 @@ class Tell(Row):
                     latent={"length": item.frames},
                     sampler={"seed": 1000 * number},
                 ),
-                in_table("stories-4x", "event", place),
+                in_table(table, "event", place),
             )
-            for label, strength, place in (("Lines alone", 0.0, 3), ("Lines, and frames that look nearby", 1.0, 4))
+            for label, strength, table, place in (
+                ("Lines alone (counted on ten others)", 0.0, "stories-4x", 3),
+                ("Lines, and frames that look nearby", 1.0, "stories-100", 2),
+            )
         ]
 
     def judge(self, frames: Tensor, number: int, item: Story) -> Verdict:
