@@ -76,6 +76,19 @@ def test_anchors_add_the_region_s_image_features(toys):
     torch.testing.assert_close(alone, sample(reference(model, anchor=anchor, region=tokens), shot), **NEAR)
 
 
+def test_anchors_come_from_what_clip_s_crop_has_seen(toys):
+    """A video twice as wide as high: of its mask CLIP has seen the middle."""
+    model, shot = toys("wan-i2v-clip"), Shot("wan-i2v-clip", width=8)
+    mask = torch.zeros(1, 8, 16)
+    mask[0, :4, 8:], mask[0, 4:, 4:8] = 1.0, 0.5
+    tokens = torch.nn.functional.adaptive_avg_pool2d(mask, (2, 4)).expand(shot.frames, -1, -1)
+    for fit, seen in (("center crop", [[0.0, 1.0], [0.5, 0.0]]), ("squash", [[0.0, 1.0], [0.25, 0.0]])):
+        anchor = {"strength": 0.3, "region": torch.tensor(seen)}
+        got = sample(guided(model, weight=3.0, anchor=0.3, region=mask, fit=fit), shot)
+        expected = sample(reference(model, weight=3.0, anchor=anchor, region=tokens), shot)
+        torch.testing.assert_close(got, expected, **NEAR)
+
+
 @pytest.mark.parametrize("name", STRAIGHT)
 def test_the_negative_pass_hears_nothing_of_it(toys, name):
     """With the positive pass out of the way: CFG 0 keeps the negative alone."""
