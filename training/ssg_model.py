@@ -1,6 +1,7 @@
 """A frozen MODEL with the SSG Adapter that is trained in it, where every video of a batch looks at a prompted image of
 its own; and the Spec of an adapter that fits a MODEL."""
 
+from comfyui_version import __version__
 from torch import Tensor
 
 from ..host.editing import Call, edit_attention, edit_inputs
@@ -14,6 +15,11 @@ from ..patches.ssg_guide import NAME
 
 FEATURES = "semantic_video_prompted"  # transformer option: CLIP features, a row for each video of the batch
 PROMPT = f"{NAME} prompt"
+LTX_2_ALONE = (0, 33)  # ComfyUI that is known to run LTX-2 without sound; 0.29 does not
+
+
+def version_of_host() -> tuple[int, ...]:
+    return tuple(int(part) for part in __version__.split(".")[:2])
 
 
 def spec_for(
@@ -35,6 +41,11 @@ def spec_for(
     if hasattr(module, "vace_blocks"):
         raise ValueError(
             "model: VACE cannot be trained on. Train on the T2V model it was made from; the adapter then works on both."
+        )
+    if hasattr(module, "audio_adaln_single") and version_of_host() < LTX_2_ALONE:
+        raise ValueError(
+            "model: LTX-2 is trained on without its sound, and this ComfyUI fails without it. Update ComfyUI to "
+            f"{'.'.join(map(str, LTX_2_ALONE))}."
         )
     count = family.blocks(module)
     blocks = tuple(range(count)) if blocks is None else blocks
