@@ -5,6 +5,7 @@ Image to video with random weights at the widths of Wan 1.3B; on a CPU few block
 arithmetic says at the widths of Wan 14B and 480x832, 81 frames.
 """
 
+import argparse
 import statistics
 import time
 
@@ -69,17 +70,22 @@ def variants(model) -> dict:
     }
 
 
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="run.py bench adherence", description=__doc__)
+    made.add_argument("--rounds", type=int, default=5, help="of all variants side by side, of which the median counts")
+    made.add_argument("--frames", type=int, help="latent frames (default: what suits the device)")
+    return made
+
+
 def main(arguments: list[str]) -> int:
+    chosen = parser().parse_args(arguments)
     size: Size = start(CPU, GPU)
     import torch
 
     from ..harness.sampling import seeded
     from ..harness.toy import TEXT_DIM
 
-    def option(name: str, default: int) -> int:
-        return int(arguments[arguments.index(name) + 1]) if name in arguments else default
-
-    rounds, frames = option("--rounds", 5), option("--frames", FRAMES[size])
+    rounds, frames = chosen.rounds, chosen.frames or FRAMES[size]
     models = variants(build(size, in_dim=36))
     noise = seeded(1, 16, frames, *size.latent)
     image = {"concat_latent_image": seeded(*noise.shape, seed=3), "concat_mask": torch.ones(1, 1, *noise.shape[2:])}

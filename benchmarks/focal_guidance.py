@@ -4,9 +4,9 @@ Random weights at the width of Wan 2.1 14B on a GPU and of 1.3B on a CPU, 512 te
 and a small clip, where cross-attention is a far larger part of a step than at 480x832 and 81 frames.
 """
 
+import argparse
 import statistics
 
-from ..kernels.focal_guidance import COPIES
 from .swin import Size, build, peak, save, start, timed
 
 TEXT, TARGET = 512, 1.05
@@ -49,17 +49,23 @@ def variants(model, size: Size) -> dict:
     return dict(zip(EXTRA, (model, *guided)))
 
 
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="run.py bench focal_guidance", description=__doc__)
+    made.add_argument("--rounds", type=int, default=5, help="of all variants side by side, of which the median counts")
+    made.add_argument("--frames", type=int, help="latent frames (default: what suits the device)")
+    return made
+
+
 def main(arguments: list[str]) -> int:
+    chosen = parser().parse_args(arguments)
     size: Size = start(CPU, GPU)
     import torch
 
     from ..harness.sampling import seeded
     from ..harness.toy import TEXT_DIM
+    from ..kernels.focal_guidance import COPIES
 
-    def option(name: str, default: int) -> int:
-        return int(arguments[arguments.index(name) + 1]) if name in arguments else default
-
-    rounds, frames = option("--rounds", 5), option("--frames", FRAMES[size])
+    rounds, frames = chosen.rounds, chosen.frames or FRAMES[size]
     models = variants(build(size), size)
     noise, text = seeded(1, 16, frames, *size.latent), [[seeded(1, TEXT, TEXT_DIM, seed=1), {}]]
     seconds: dict[str, list[float]] = {name: [] for name in models}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from semantic_video.cli.bench import BENCHMARKS
 from semantic_video.cli.bench import main as bench
 from semantic_video.cli.hosts import CommandError, find_hosts, own_host, require_host, version_of
 from semantic_video.cli.report import fill, variants
@@ -79,7 +80,7 @@ def test_usage_names_every_command():
     assert subprocess.run([sys.executable, str(ROOT / "run.py"), "tset"], capture_output=True).returncode == 2
 
 
-@pytest.mark.parametrize("words", [*([name] for name in COMMANDS), ["bench", "swin"], ["bench", "ssg_adapter"]])
+@pytest.mark.parametrize("words", [*([name] for name in COMMANDS), *(["bench", name] for name in BENCHMARKS)])
 def test_help_helps_and_does_nothing_else(words, tree, hostless):
     """With the standard library alone: on a machine where nothing is set up yet, nothing must be."""
     before = sorted(tree.rglob("*"))

@@ -7,14 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
-from semantic_video.cli import demo_choose, demo_film, demo_workflows
-from semantic_video.cli.client import WorkflowError
-from semantic_video.cli.demo_choose import Example, choose, examples
-from semantic_video.cli.demo_figures import RESULTS, in_comparison, in_table, of_masks
-from semantic_video.cli.demo_measures import Maps
-from semantic_video.cli.demo_page import Page
-from semantic_video.cli.demo_row import Given, Row, Take, Verdict
-from semantic_video.cli.demo_rows import ROWS, Follow, Heed, Layout, Long, Tell
+from semantic_video.harness import stand_ins
+
+stand_ins.install()  # before open_clip imports torchvision
+from semantic_video.cli import demo_choose, demo_film, demo_workflows  # noqa: E402
+from semantic_video.cli.client import WorkflowError  # noqa: E402
+from semantic_video.cli.demo_choose import Example, choose, examples  # noqa: E402
+from semantic_video.cli.demo_figures import RESULTS, in_comparison, in_table, of_masks  # noqa: E402
+from semantic_video.cli.demo_measures import Maps  # noqa: E402
+from semantic_video.cli.demo_page import Page  # noqa: E402
+from semantic_video.cli.demo_row import Given, Row, Take, Verdict  # noqa: E402
+from semantic_video.cli.demo_rows import ROWS, Follow, Heed, Layout, Long, Tell  # noqa: E402
 
 
 def cell(name, score, variant):
@@ -41,7 +44,10 @@ def test_the_averages_are_those_of_the_variants(tmp_path):
 
     score = "motion or attribute, slowed"
     assert [one.value for one in averages(Long())] == [cell("long-4x", score, i)["value"] for i in (0, 1, 4)]
-    assert [one.value for one in averages(Tell())] == [cell("stories-4x", "event", i)["value"] for i in (3, 4)]
+    assert [one.value for one in averages(Tell())] == [
+        cell("stories-4x", "event", 3)["value"],
+        cell("stories-100", "event", 2)["value"],
+    ]
     assert [one.value for one in averages(Heed())] == [
         cell("adherence-mini-i2v", "motion or attribute", i)["value"] for i in (0, 2)
     ]
