@@ -156,7 +156,7 @@ def test_an_interrupted_demo_keeps_the_page_of_the_run_before(how, tree, hostles
         said, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130 and "Traceback" not in errors
+    assert process.returncode == 130 and "Traceback" not in errors, (said, errors)
     assert "Interrupted. The page of the run before stays at" in said
     assert (demo / "index.html").read_text() == "the page of before"
     assert "interrupted" in (demo / "unfinished" / "index.html").read_text()
