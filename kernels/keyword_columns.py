@@ -9,13 +9,10 @@ all else, padding included, stays, and with one keyword token nothing moves. The
 (arXiv 2601.07287) publishes none.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-# q, k, v [batch, tokens, heads, dim] -> [batch, queries, heads * dim]
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+from .focal_guidance import Attend
 
 
 def column_map(q: Tensor, k: Tensor, columns: list[list[int]], attend: Attend) -> Tensor:

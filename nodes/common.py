@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from ..host.target_file import target_file
 from ..training.loss_plot import loss_plot
 from ..training.validation import PATIENCE
+from ..training.video_files import ENDINGS
 
 GUIDANCE = "semantic video/guidance"
 LONG_VIDEO = "semantic video/long video"
@@ -90,6 +91,25 @@ def weight_dtype() -> io.Combo.Input:
 def number(kind, name: str, default, least, most, tooltip: str, step=1, **options):
     """An input of `kind`, io.Int or io.Float."""
     return kind.Input(name, default=default, min=least, max=most, step=step, tooltip=tooltip, **options)
+
+
+def folder_input():
+    """Of nodes that train: where the videos are."""
+    return io.String.Input(
+        "folder",
+        default="",
+        tooltip=f"Full path of a folder with videos ({', '.join(ENDINGS)}), and beside each a .txt of the same name "
+        "that says what it shows. More and more different videos teach more.",
+    )
+
+
+def resume_input():
+    return io.Boolean.Input(
+        "resume",
+        default=False,
+        tooltip="Go on from the last checkpoint of this filename, with the same settings. Off starts anew, and refuses "
+        "to write over a file.",
+    )
 
 
 def validation_inputs() -> list:

@@ -13,8 +13,19 @@ from ..training.plan_folder import PlanFolder, Shape
 from ..training.plan_videos import AdapterShape, train_adapter_on_videos
 from ..training.ssg_model import blocks_of
 from ..training.validation import PATIENCE
-from ..training.video_files import ENDINGS
-from .common import PLANS, Clip, PlanAdapter, Tower, described, new_model_patch, number, plot, validation_inputs
+from .common import (
+    PLANS,
+    Clip,
+    PlanAdapter,
+    Tower,
+    described,
+    folder_input,
+    new_model_patch,
+    number,
+    plot,
+    resume_input,
+    validation_inputs,
+)
 
 
 class PlanAdapterTrainNode(io.ComfyNode):
@@ -42,12 +53,7 @@ class PlanAdapterTrainNode(io.ComfyNode):
                     types=[Tower, Clip, io.ClipVision, io.Clip],
                     tooltip="The vision tower whose features become plans, as in Semantic Encoder.",
                 ),
-                io.String.Input(
-                    "folder",
-                    default="",
-                    tooltip=f"Full path of a folder with videos ({', '.join(ENDINGS)}), and beside each a .txt of the "
-                    "same name that says what it shows. More and more different videos teach more.",
-                ),
+                folder_input(),
                 io.String.Input(
                     "filename", default="my_plan_adapter", tooltip="Name of the adapter's file, without its ending."
                 ),
@@ -64,12 +70,7 @@ class PlanAdapterTrainNode(io.ComfyNode):
                     io.Float, "learning_rate", 0.0003, 0.0, 1.0, "Higher learns faster; too high, and it fails.", 1e-5
                 ),
                 number(io.Int, "seed", 0, 0, 2**64 - 1, "Of first weights, order and noise. Another is not better."),
-                io.Boolean.Input(
-                    "resume",
-                    default=False,
-                    tooltip="Go on from the last checkpoint of this filename, with the same settings. Off starts anew, "
-                    "and refuses to write over a file.",
-                ),
+                resume_input(),
                 number(io.Int, "dims", 8, 1, 4096, "Of a plan's tokens. Higher keeps more.", advanced=True),
                 number(io.Int, "rank", 64, 1, 4096, "Higher learns more detail; a larger file.", advanced=True),
                 number(io.Int, "seen", 5, 1, 64, "Token frames that a frame sees. Higher sees further.", advanced=True),

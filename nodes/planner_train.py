@@ -14,7 +14,6 @@ from ..training.plan import Plan as TrainingPlan
 from ..training.plan_folder import PlanFolder, Shape
 from ..training.plan_videos import PlannerShape, train_planner_on_videos
 from ..training.validation import PATIENCE
-from ..training.video_files import ENDINGS
 from .common import (
     MODEL_PATCHES,
     PLANS,
@@ -22,10 +21,12 @@ from .common import (
     Planner,
     Tower,
     described,
+    folder_input,
     model_file,
     new_model_patch,
     number,
     plot,
+    resume_input,
     validation_inputs,
 )
 
@@ -56,12 +57,7 @@ class PlannerTrainNode(io.ComfyNode):
                     options=folder_paths.get_filename_list(MODEL_PATCHES),
                     tooltip="What Plan Adapter Train has written beside the adapter: <filename>_compressor.",
                 ),
-                io.String.Input(
-                    "folder",
-                    default="",
-                    tooltip=f"Full path of a folder with videos ({', '.join(ENDINGS)}), and beside each a .txt of the "
-                    "same name that says what it shows. More and more different videos teach more.",
-                ),
+                folder_input(),
                 io.String.Input(
                     "filename", default="my_planner", tooltip="Name of the planner's file, without its ending."
                 ),
@@ -80,12 +76,7 @@ class PlannerTrainNode(io.ComfyNode):
                     io.Float, "learning_rate", 0.001, 0.0, 1.0, "Higher learns faster; too high, and it fails.", 1e-5
                 ),
                 number(io.Int, "seed", 0, 0, 2**64 - 1, "Of first weights, order and noise. Another is not better."),
-                io.Boolean.Input(
-                    "resume",
-                    default=False,
-                    tooltip="Go on from the last checkpoint of this filename, with the same settings. Off starts anew, "
-                    "and refuses to write over a file.",
-                ),
+                resume_input(),
                 number(io.Int, "channels", 512, 8, 8192, "Higher learns more; a larger file.", 8, advanced=True),
                 number(io.Int, "heads", 8, 1, 128, "Attention heads; more look at more at once.", advanced=True),
                 number(io.Int, "blocks", 12, 1, 200, "Higher learns more; a larger file.", advanced=True),

@@ -11,10 +11,19 @@ from ..training.ssg_adapter import Settings, train_on_videos
 from ..training.ssg_model import blocks_of
 from ..training.validation import PATIENCE
 from ..training.video_encoding import Encoders, Shape
-from ..training.video_files import ENDINGS
 from ..training.video_folder import VideoFolder
-from .common import SPATIAL_PROMPT as CATEGORY
-from .common import Adapter, Clip, described, new_model_patch, plot
+from .common import (
+    SPATIAL_PROMPT as CATEGORY,
+)
+from .common import (
+    Adapter,
+    Clip,
+    described,
+    folder_input,
+    new_model_patch,
+    plot,
+    resume_input,
+)
 
 STYLES = ("grey", "darken", "blur")
 
@@ -52,12 +61,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     tooltip="What finds the caption in the first frame, as CLIP Spatial Mask does. Without it, the "
                     "whole frame is shown.",
                 ),
-                io.String.Input(
-                    "folder",
-                    default="",
-                    tooltip=f"Full path of a folder with videos ({', '.join(ENDINGS)}), and beside each a .txt of the "
-                    "same name that says what it shows. More and more different videos teach more.",
-                ),
+                folder_input(),
                 io.String.Input(
                     "filename", default="my_ssg_adapter", tooltip="Name of the adapter's file, without its ending."
                 ),
@@ -131,12 +135,7 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     tooltip="Seed of initial weights, order of videos and noise. Another gives another adapter, not a "
                     "better one.",
                 ),
-                io.Boolean.Input(
-                    "resume",
-                    default=False,
-                    tooltip="Go on from the last checkpoint of this filename, with the same settings. Off starts anew, "
-                    "and refuses to write over a file.",
-                ),
+                resume_input(),
                 io.Int.Input(
                     "rank",
                     default=128,
