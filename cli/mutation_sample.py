@@ -9,7 +9,6 @@ TESTS = {"kernels": ["tests/kernels"], "miniworld": ["tests/world"]}  # room -> 
 OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py
     "alg": ["adherence"],
     "alignvid": ["adherence"],
-    "drift_plot": ["drift"],
     "dymos": ["adherence"],
     "text_contrast": ["adherence"],
     "blocks": ["swin_renderer", "swin_renderer_refusals", "layer_probe"],
