@@ -80,20 +80,17 @@ def attention_maps(
     return maps.to(torch.device("cpu"))
 
 
-def overlay(
-    maps: Tensor, frames: Tensor | None, size: tuple[int, int], starts: list[int] | None = None
-) -> tuple[Tensor, Tensor]:
+def overlay(maps: Tensor, frames: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """A word's map [latent frames, rows, columns] as MASK [n, height, width] and as a heat map over the frames.
 
     Least to most attention in the whole video is 0 to 1. frames: [n, height, width, 3], one per latent or per video
-    frame, or None: one mask per latent frame, of `size`, over grey. starts: as `spread_frames` takes
-    them. Raises ValueError for another number of frames.
+    frame, or None: one mask per latent frame, of `size`, over grey. Raises ValueError for another number of frames.
     """
     maps = normalised(maps)
     if frames is not None:
         size = tuple(frames.shape[1:3])
         try:
-            maps = spread_frames(maps, len(frames), starts)
+            maps = spread_frames(maps, len(frames))
         except ValueError as error:
             raise ValueError(f"image: {error}. Connect the frames decoded from this latent.") from None
     mask = functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
