@@ -235,7 +235,7 @@ def region_of_tokens(config: FocalGuidance, call: Call) -> Tensor:
     """[frames * area, 1] of the part of the video that this call shows."""
     layout, crop = call.forward.layout, call.crop
     frames = call.forward.run.total_frames or layout.frames
-    region = per_latent_frame("region", config.region, frames, call.forward.family.first_frames)
+    region = per_latent_frame(NAME, config.region, frames, call.forward.family.first_frames)
     if not crop.whole_picture:
         region = crop_mask(region, crop.video, crop.top, crop.left, crop.height, crop.width)
     frames = region[list(crop.frames)] if len(region) > 1 else region.expand(layout.frames, -1, -1)
