@@ -7,14 +7,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = {"kernels": ["tests/kernels"], "miniworld": ["tests/world"]}  # room -> its tests; the others: tests/host
 OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py
-    "alg": ["adherence"],
-    "alignvid": ["adherence"],
-    "dymos": ["adherence"],
-    "text_contrast": ["adherence"],
+    "alg": ["adherence", "limits"],
+    "alignvid": ["adherence", "limits"],
+    "dymos": ["adherence", "limits"],
+    "text_contrast": ["adherence", "limits"],
     "blocks": ["swin_renderer", "swin_renderer_refusals", "layer_probe"],
     "focal_cache": ["focal_guidance", "focal_guidance_stacking"],
     "focal_columns": ["focal_cache"],
     "focal_guidance": ["focal_cache"],
+    "plan_adapter": ["limits", "planner"],
     "plan_weights": ["planner", "plan_adapter"],
     "per_frame": ["ssg_adapter_places", "ssg_adapter_refusals"],
     "timeline_text": ["prompt_timeline", "prompt_timeline_joint", "prompt_timeline_rows"],
@@ -22,10 +23,11 @@ OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py
     "queries": ["dymos", "text_contrast"],
     "ssg_adapter": ["ssg_image_branch", "ssg_newer"],
     "ssg_adapter_file": ["loaders", "ssg_adapter_rows", "ssg_adapter_weights"],
-    "ssg_guide": ["ssg_adapter", "ssg_adapter_places", "ssg_adapter_refusals", "ssg_adapter_rows"],
-    "swin_config": ["swin_renderer_refusals", "swin_own_windows", "swin_renderer"],
+    "ssg_guide": ["limits", "ssg_adapter", "ssg_adapter_places", "ssg_adapter_refusals", "ssg_adapter_rows"],
+    "swin_config": ["limits", "swin_renderer_refusals", "swin_own_windows", "swin_renderer"],
     "swin_parts": ["swin_sound", "swin_newer", "swin_renderer"],
     "swin_renderer": ["swin_memory", "swin_positions", "swin_timeline", "swin_own_windows"],
+    "video_prompt": ["limits"],
     "video_prompt_expert": ["loaders", "expert_files", "video_prompt"],
     "video_prompt_keys": ["loaders", "expert_files", "video_prompt"],
 }
