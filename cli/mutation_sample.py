@@ -18,7 +18,7 @@ OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py; of ano
     "plan_weights": ["planner", "plan_adapter"],
     "per_frame": ["ssg_adapter_places", "ssg_adapter_refusals"],
     "timeline_text": ["prompt_timeline", "prompt_timeline_joint", "prompt_timeline_rows"],
-    "prompt_words": ["focal_guidance", "focal_guidance_refusals", "attention_maps"],
+    "prompt_words": ["attention_maps"],
     "queries": ["dymos", "text_contrast"],
     "ssg_adapter": ["ssg_image_branch", "ssg_newer"],
     "ssg_adapter_file": ["loaders", "ssg_adapter_rows", "ssg_adapter_weights"],

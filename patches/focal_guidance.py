@@ -249,7 +249,7 @@ def image_anchor(config: FocalGuidance, call: Call, rows: list[int]) -> Tensor:
     grid = isqrt(tokens - 1)
     region = clip_region(config.region[0].float().clamp(0, 1), grid, config.fit)
     try:
-        return anchor(call.v[rows, 1 : 1 + grid * grid], region.to(call.v.device))
+        return anchor(call.v[rows, 1 : 1 + grid * grid], region)
     except ValueError as error:
         raise ValueError(
             f"region: {error}. Mark some of what CLIP has seen of the start image, or set anchor to 0."

@@ -119,7 +119,8 @@ def crop_of(frames, whole=True, top=0, left=0, height=4, width=4, video=(4, 4)):
 
 def call_of(crop, frames, total=9, v=None):
     layout = SimpleNamespace(frames=frames, height=2, width=2)
-    forward = SimpleNamespace(layout=layout, run=SimpleNamespace(total_frames=total), family=wan)
+    family = SimpleNamespace(first_frames=lambda latents: [0, *range(1, 8 * latents, 8)])  # eight video frames each
+    forward = SimpleNamespace(layout=layout, run=SimpleNamespace(total_frames=total), family=family)
     return SimpleNamespace(forward=forward, crop=crop, v=v)
 
 
@@ -132,6 +133,9 @@ def test_regions_on_tokens():
     each = torch.linspace(0, 0.8, 9).view(9, 1, 1).expand(9, 4, 4)
     found = region_of_tokens(focal(region=each), call_of(crop_of((2, 5)), 2))
     torch.testing.assert_close(found, torch.tensor([[0.2]] * 4 + [[0.5]] * 4))
+    video = torch.linspace(0, 0.64, 65).view(65, 1, 1).expand(65, 4, 4)
+    found = region_of_tokens(focal(region=video), call_of(crop_of((2, 5)), 2))
+    torch.testing.assert_close(found, torch.tensor([[0.16]] * 4 + [[0.4]] * 4), msg="of each its last video frame")
     found = region_of_tokens(focal(region=each), call_of(crop_of(tuple(range(9))), 9, total=0))
     torch.testing.assert_close(found, each[:, :2, :2].reshape(-1, 1), msg="outside a sampler the call is the video")
 
