@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -89,7 +90,7 @@ def main(arguments: list[str]) -> int:
         raise ValueError("mutate: needs mutmut, which needs fork (not Windows). pip install -r tests/requirements.txt")
     what = target.relative_to(ROOT).as_posix()
     if options.sample is not None:
-        return sampled(what, options.rest, options.sample, options.seed, options.jobs)
+        return sampled(what, options.rest, options.sample, options.seed)
     return generated(what, options.rest or room_tests(what), options.jobs)
 
 
@@ -134,16 +135,14 @@ def results(folder: Path) -> dict[str, dict[str, int | None]]:
     }
 
 
-def run_mutmut(folder: Path, jobs: int, names: tuple[str, ...] = ()) -> dict[str, dict[str, int | None]]:
-    """Runs all mutations, or those of some names; prints the survivors. Returns none where mutmut could not run."""
-    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(jobs), *names]
+def run_mutmut(folder: Path, jobs: int) -> dict[str, dict[str, int | None]]:
+    """Runs all mutations; prints the survivors. Returns none where mutmut could not run."""
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(jobs)]
     ran = subprocess.run(command, cwd=folder, env=environment())
     found = results(folder)
     if ran.returncode or not found:
         print("mutmut did not run through; what it says stands above. Do the tests pass unbroken?", flush=True)
         return {}
-    if names:
-        found = {file: {name: codes[name] for name in codes if name in names} for file, codes in found.items()}
     for codes in found.values():
         alive = [name for name, code in codes.items() if code not in KILLED]
         for name, diff in diffs(folder, alive).items():
@@ -168,35 +167,37 @@ def generated(what: str, tests: list[str], jobs: int) -> int:
     return 0
 
 
-def sampled(what: str, tests: list[str], size: int, seed: int, jobs: int) -> int:
-    """Prints what survived of a sample, and the score with its interval.
-
-    1 where mutmut could not run for a file (its tests fail, or reach none of it): its part counts as not killed.
-    """
+def sampled(what: str, tests: list[str], size: int, seed: int) -> int:
+    """Prints what became of each of a sample, and the score with its interval. 1 where the tests could not run."""
     with TemporaryDirectory(prefix="mutate-") as base:
-        prepare(Path(base), what, tests)
+        folder = Path(base)
+        prepare(folder, what, tests or room_tests(what))
         subprocess.run(
             [sys.executable, "-c", GENERATE], cwd=base, env=environment(), stdout=subprocess.DEVNULL, check=True
         )
-        files = {name: file for file, codes in results(Path(base)).items() for name in codes}
-    drawn = draw(files, size, seed)
-    print(f"{len(drawn)} of {len(files)} mutations, seed {seed}", flush=True)
-    total, failed = Counter(), []
-    for file in sorted({files[name] for name in drawn}):
-        names = tuple(name for name in drawn if files[name] == file)
-        with TemporaryDirectory(prefix="mutate-") as base:
-            prepare(Path(base), file, tests or own_tests(file))
-            codes = run_mutmut(Path(base), jobs, names).get(file)
-        if codes is None:
-            failed.append(file)
-            codes = dict.fromkeys(names)
-        counts = Counter(verdict(code) for code in codes.values())
-        total += counts
-        print("\n" + score(file, counts), flush=True)
-    print(f"\n{score('sample', total)}; {interval(total['killed'], total.total())}")
-    if failed:
-        print(f"Counted as not killed, because mutmut did not run: {', '.join(failed)}")
-    return 1 if failed else 0
+        files = {name: file for file, codes in results(folder).items() for name in codes}
+        drawn = draw(files, size, seed)
+        print(f"{len(drawn)} of {len(files)} mutations, seed {seed}", flush=True)
+        jobs = [[name, [f"semantic_video/{test}" for test in tests or own_tests(files[name])]] for name in drawn]
+        counts = Counter()
+        for name, result, test in forks(folder, jobs):
+            counts[result] += 1
+            print(f"{result:9} {name.removeprefix('semantic_video.')} {test}".rstrip(), flush=True)
+            if result != "killed":
+                print(changed_lines(diffs(folder, [name])[name]), flush=True)
+    print(f"\n{score('sample', counts)}; {interval(counts['killed'], len(drawn))}")
+    return 0 if counts.total() == len(drawn) else 1
+
+
+def forks(folder: Path, jobs: list) -> Iterator[tuple[str, str, str]]:
+    """(mutation, what became of it, the test that noticed) of each of (mutation, its tests), one after the other."""
+    command = [sys.executable, str(ROOT / "cli" / "mutation_forks.py")]
+    with subprocess.Popen(
+        command, cwd=folder / "mutants", env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        process.stdin.write(json.dumps(jobs))
+        process.stdin.close()
+        yield from map(json.loads, process.stdout)
 
 
 def diffs(folder: Path, names: list[str]) -> dict[str, str]:

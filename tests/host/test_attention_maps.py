@@ -2,6 +2,7 @@
 
 import math
 
+import comfy.ldm.wan.model as wan_model
 import pytest
 import torch
 
@@ -61,22 +62,25 @@ def test_maps_are_the_mean_softmax(toys, name, blocks, at):
 
 
 @pytest.mark.parametrize("by_query", [True, False])
-@pytest.mark.parametrize("name", ["wan-reference", "hunyuan-i2v"])
-def test_another_edit_s_mask_counts(toys, name, by_query):
+@pytest.mark.parametrize("name", ["wan-reference", "wan-in-context"])
+def test_the_model_s_own_mask_counts(toys, name, by_query, monkeypatch):
     """One of all keys, for every query or for each its own, in one block."""
-    model = toys(name)
+    model, attention, masks = toys(name), wan_model.optimized_attention, []
     positive, latent = parts(name)
 
-    def hiding(call, proceed):
-        return proceed(call.replace(mask=2 * seeded(1, 1, call.q.shape[1] if by_query else 1, call.k.shape[1], seed=9)))
+    def masked(q, k, v, *args, **kwargs):
+        if q.shape[1] == k.shape[1]:
+            return attention(q, k, v, *args, **kwargs)
+        masks.append(2 * seeded(1, 1, q.shape[1] if by_query else 1, k.shape[1], seed=9))
+        return attention(q, k, v, *args, **kwargs, mask=masks[-1])
 
-    masked = edit_attention(model, "hiding", hiding, sites=("text", "joint"))
-    got = maps(masked, positive, latent, blocks="1")
-    whole = explicit(masked, positive, latent, [2, 0, 4], {1}, 0.5)
+    plain = explicit(model, positive, latent, [2, 0, 4], {0}, 0.5)
+    monkeypatch.setattr(wan_model, "optimized_attention", masked)
+    got = maps(model, positive, latent, blocks="0")
+    whole = explicit(model, positive, latent, [2, 0, 4], {0}, 0.5)
     torch.testing.assert_close(got[0].flatten().double(), whole[:, 0], rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(got[1].flatten().double(), whole[:, 1] + whole[:, 2], rtol=1e-4, atol=1e-6)
-    plain = explicit(model, positive, latent, [2], {1}, 0.5)
-    assert not torch.allclose(whole[:, :1], plain, rtol=1e-2)
+    assert masks and not torch.allclose(whole, plain, rtol=1e-2)
 
 
 def test_context_windows_are_put_together(toys):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from semantic_video.cli import mutation_forks
 from semantic_video.cli.mutate import ROOT, changed_lines, main, read_list, score, verdict
 from semantic_video.cli.mutation_sample import draw, interval, own_tests, wilson
 
@@ -95,3 +96,43 @@ def test_the_tests_of_a_file():
     for file in sorted((ROOT / "patches").glob("[!_]*.py")):
         tests = own_tests(f"patches/{file.name}")
         assert tests != ["tests/host"] and all((ROOT / test).is_file() for test in tests), file.name
+
+
+@pytest.mark.parametrize(
+    ("with_it", "without", "verdict"),
+    [
+        ((0, ""), [], ("survived", "")),
+        ((1, "t::a"), [0], ("killed", "t::a")),
+        ((1, "t::a"), [1], ("unclear", "t::a")),  # a test that fails anyway
+        ((1, "t::a"), [None], ("unclear", "t::a")),
+        ((2, "t"), [], ("unclear", "t")),  # cannot be collected
+        ((5, ""), [], ("unclear", "")),  # no test
+        ((-11, ""), [], ("unclear", "")),
+        ((None, ""), [0], ("killed", "time")),
+        ((None, ""), [None], ("unclear", "time")),  # tests that take long anyway
+    ],
+)
+def test_a_mutation_is_killed_by_what_passes_without_it(monkeypatch, with_it, without, verdict):
+    asked, answers = [], iter(without)
+
+    def forked(mutation, tests, seconds):
+        asked.append((mutation, tests, seconds))
+        return with_it if mutation else (next(answers), "")
+
+    monkeypatch.setattr(mutation_forks, "forked", forked)
+    assert mutation_forks.verdict_of("m", ["t", "u"]) == verdict
+    again = [("", ["t::a"] if with_it[1] else ["t", "u"], mutation_forks.SECONDS // 2)] * len(without)
+    assert asked == [("m", ["t", "u"], mutation_forks.SECONDS), *again]
+
+
+def test_a_fork_says_which_test_failed(tmp_path, monkeypatch):
+    """A function that a mutation, named in the environment, breaks; quick tests come before those that sample."""
+    (tmp_path / "test_it.py").write_text(
+        "import os\nimport pytest\n\n@pytest.fixture\ndef toys():\n    return 1\n\n"
+        "def test_model(toys):\n    assert os.environ['MUTANT_UNDER_TEST'] != 'broken'\n\n"
+        "def test_quick():\n    assert os.environ['MUTANT_UNDER_TEST'] != 'broken'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert mutation_forks.forked("broken", ["test_it.py"], 60) == (1, "test_it.py::test_quick")
+    assert mutation_forks.forked("", ["test_it.py"], 60) == (0, "")
+    assert mutation_forks.verdict_of("broken", ["test_it.py"]) == ("killed", "test_it.py::test_quick")
