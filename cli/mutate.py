@@ -9,7 +9,9 @@ draws the same examples each time and does not shrink. Left out: messages (lines
 decorated functions but static and class methods, and what stands outside functions. cosmic-ray could drive the layout
 too, with a fresh interpreter for each mutation: 4 seconds to import torch against 0.3 in all.
 
-The second is for what mutmut does not think of: one text for another, a fresh pytest each, in a scratch copy as well.
+The second draws from the same mutations, but runs them by cli/mutation_forks.py: one copy and one process for all
+files, each file's own tests, and no counting which of them reach what. The third is for what mutmut does not think of:
+one text for another, a fresh pytest each, in a scratch copy as well.
 """
 
 import argparse
@@ -75,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("rest", nargs="*", metavar="TESTS", help="instead of all of the room's; with list: words")
     options.add_argument("--sample", type=int, metavar="N", help="only so many of the mutations, drawn at random")
     options.add_argument("--seed", type=int, default=0, help="of the drawing (default 0)")
-    options.add_argument("--jobs", type=int, default=1, help="mutations at a time (default 1)")
+    options.add_argument("--jobs", type=int, default=1, help="mutations at a time (default 1; of a sample always)")
     return options
 
 

@@ -7,7 +7,6 @@ fails with it and passes without it, or where tests that need little time withou
 
 import json
 import os
-import resource
 import signal
 import sys
 
@@ -16,12 +15,9 @@ import pytest
 UNDER_TEST = "MUTANT_UNDER_TEST"  # what mutmut's trampolines look at; empty: the code as it is
 SECONDS = 240  # of a CPU for the tests of one mutation; without it they may take half
 ARGUMENTS = ["--rootdir=.", "--tb=native", "-q", "-x", "-p", "no:cacheprovider"]
-MODELS = {
-    "toys",
-    "adapters",
-    "backbone",
-    "expert",
-}  # fixtures of tests that sample; the others are quick and come first
+# fixtures of tests that sample; the others are quick and come first
+MODELS = {"toys", "adapters", "backbone", "expert"}
+OUT_OF_TIME = {-getattr(signal, name, 0) for name in ("SIGXCPU", "SIGKILL")} - {0}
 
 
 class Watch:
@@ -43,6 +39,8 @@ def forked(mutation: str, tests: list[str], seconds: int) -> tuple[int | None, s
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        import resource  # not on Windows
+
         os.environ[UNDER_TEST] = mutation
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
         watch, code = Watch(), 3
@@ -56,7 +54,7 @@ def forked(mutation: str, tests: list[str], seconds: int) -> tuple[int | None, s
         failed = told.read()
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
-    return (None if code in (-signal.SIGXCPU, -signal.SIGKILL) else code), failed
+    return (None if code in OUT_OF_TIME else code), failed
 
 
 def verdict_of(mutation: str, tests: list[str]) -> tuple[str, str]:

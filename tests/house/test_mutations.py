@@ -1,6 +1,7 @@
 """The list of mutations stays true: each stands in its file, breaks only behaviour, and names tests that there are."""
 
 import ast
+import os
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,7 @@ def test_a_mutation_is_killed_by_what_passes_without_it(monkeypatch, with_it, wi
     assert asked == [("m", ["t", "u"], mutation_forks.SECONDS), *again]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_fork_says_which_test_failed(tmp_path, monkeypatch):
     """A function that a mutation, named in the environment, breaks; quick tests come before those that sample."""
     (tmp_path / "test_it.py").write_text(
