@@ -224,11 +224,12 @@ def apply(model, config: SwinRenderer):
         sound = call.site.kind in SOUND
         no_video = not sound and call.q.shape[1] == call.before + call.after  # those queries see everything
         shown = call.crop.frames if timeline else tuple(range(frames))
-        spans = [(0, frames)] if no_video else windows.spans(forward, call.site.block, shown)
-        if len(spans) == 1 and placed is call:
+        spans = [] if no_video else windows.spans(forward, call.site.block, shown)
+        whole = len(spans) < 2
+        if whole and placed is call:
             return proceed(call)
         anchors, back = windows.anchors(frames, forward.step), windows.look_back(timeline)
-        if len(spans) == 1:
+        if whole:
             out = proceed(placed)
         elif sound:
             out = sound_in_windows(call, proceed, spans, [frames_beside(span, anchors, back) for span in spans])

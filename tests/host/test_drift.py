@@ -95,8 +95,10 @@ def test_the_hosts_clip_vision_serves_for_the_subject():
     near = torch.nn.functional.normalize(frames[lines.picks][:, :4, :4].flatten(1), dim=-1)
     wanted = torch.nn.functional.cosine_similarity(near[:9].mean(0), near[-9:].mean(0), dim=0)
     assert values["subject"] == pytest.approx(float(wanted), abs=1e-5) and values["text"] is None
-    with pytest.raises(ValueError, match="clip_vision: gives no image_embeds"):
-        run(frames, clip_vision=Vision(embeds=False))
+    bare = SimpleNamespace(encode_image=lambda image, crop: SimpleNamespace())
+    for other in (Vision(embeds=False), bare):
+        with pytest.raises(ValueError, match="clip_vision: gives no image_embeds"):
+            run(frames, clip_vision=other)
 
 
 def test_the_report_is_what_was_measured():
