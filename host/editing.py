@@ -151,7 +151,8 @@ def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs)
                 named = str(error).startswith(editor.name)
                 raise ValueError(str(error) if named else f"{editor.name}: {error}") from None
     module = guider.model_patcher.model.diffusion_model
-    apart = run.family and run.family.REFINES_BEFORE and run.timelines and any(editor.refine for editor in editors)
+    refines = any(e.refine and e.interval.in_run(run.sigmas, run.model_sampling) for e in editors)
+    apart = run.family and run.family.REFINES_BEFORE and run.timelines and refines
     with refined_apart(guider.model_patcher.model, run) if apart else nullcontext():
         result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     say_how_it_went(list({editor.name: editor for editor in editors}.values()), run, module, options)

@@ -209,6 +209,8 @@ def test_what_cannot_work_is_refused_with_the_reason(toys):
     config = focal_guidance.FocalGuidance(text=TEXT, keywords=("ball",))
     with pytest.raises(ValueError, match="this LTX mixes the words of a prompt before its blocks"):
         focal_guidance.apply(toys("ltxav"), ToyCLIP(), config)
+    with pytest.raises(ValueError, match="this LTX mixes the words .* Load another model, or remove the node"):
+        attention_maps(toys("ltxav23"), ToyCLIP(), conditioning(Shot("ltxav23"), 7, 20), TEXT, ["ball"], None)
     for name in ("ltxv", "ltxav23", *H3[:1]):
         with pytest.raises(ValueError, match="ALG has no published blur.*Load an I2V model of Wan or HunyuanVideo"):
             alg.apply(toys(name), alg.ALG())
