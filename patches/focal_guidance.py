@@ -238,7 +238,7 @@ def region_of_tokens(config: FocalGuidance, call: Call) -> Tensor:
     """[frames * area, 1] of the part of the video that this call shows."""
     layout, crop = call.forward.layout, call.crop
     frames = call.forward.run.total_frames or layout.frames
-    region = per_latent_frame("region", config.region, frames, call.forward.family.first_frames)
+    region = per_latent_frame(NAME, config.region, frames, call.forward.family.first_frames)
     if not crop.whole_picture:
         region = crop_mask(region, crop.video, crop.top, crop.left, crop.height, crop.width)
     frames = region[list(crop.frames)] if len(region) > 1 else region.expand(layout.frames, -1, -1)
@@ -252,7 +252,7 @@ def image_anchor(config: FocalGuidance, call: Call, rows: list[int]) -> Tensor:
     grid = isqrt(tokens - 1)
     region = clip_region(config.region[0].float().clamp(0, 1), grid, config.fit)
     try:
-        return anchor(call.v[rows, 1 : 1 + grid * grid], region.to(call.v.device))
+        return anchor(call.v[rows, 1 : 1 + grid * grid], region)
     except ValueError as error:
         raise ValueError(
             f"region: {error}. Mark some of what CLIP has seen of the start image, or set anchor to 0."
