@@ -6,28 +6,30 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = {"kernels": ["tests/kernels"], "miniworld": ["tests/world"]}  # room -> its tests; the others: tests/host
-OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py
-    "alg": ["adherence"],
-    "alignvid": ["adherence"],
-    "drift_plot": ["drift"],
-    "dymos": ["adherence"],
-    "text_contrast": ["adherence"],
-    "blocks": ["swin_renderer", "swin_renderer_refusals", "layer_probe"],
+OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py; of another room with its folder
+    "alg": ["adherence", "limits"],
+    "alignvid": ["adherence", "limits"],
+    "dymos": ["adherence", "limits"],
+    "text_contrast": ["adherence", "limits"],
     "focal_cache": ["focal_guidance", "focal_guidance_stacking"],
     "focal_columns": ["focal_cache"],
     "focal_guidance": ["focal_cache"],
+    "plan_adapter": ["limits", "planner"],
     "plan_weights": ["planner", "plan_adapter"],
     "per_frame": ["ssg_adapter_places", "ssg_adapter_refusals"],
     "timeline_text": ["prompt_timeline", "prompt_timeline_joint", "prompt_timeline_rows"],
-    "prompt_words": ["focal_guidance", "focal_guidance_refusals", "attention_maps"],
+    "prompt_words": ["attention_maps"],
     "queries": ["dymos", "text_contrast"],
+    "ssg_adapter": ["ssg_image_branch", "ssg_newer"],
     "ssg_adapter_file": ["loaders", "ssg_adapter_rows", "ssg_adapter_weights"],
-    "ssg_guide": ["ssg_adapter", "ssg_adapter_places", "ssg_adapter_refusals", "ssg_adapter_rows"],
-    "swin_config": ["swin_renderer_refusals", "swin_own_windows", "swin_renderer"],
-    "swin_parts": ["swin_sound", "swin_newer", "swin_renderer"],
+    "ssg_guide": ["limits", "ssg_adapter", "ssg_adapter_places", "ssg_adapter_refusals", "ssg_adapter_rows"],
+    "swin_config": ["limits", "swin_renderer_refusals", "swin_own_windows", "swin_renderer"],
+    "swin_parts": ["swin_sound", "prompt_timeline_joint"],
+    "swin_positions": ["swin_places_newer"],
     "swin_renderer": ["swin_memory", "swin_positions", "swin_timeline", "swin_own_windows"],
-    "video_prompt_expert": ["loaders", "expert_files", "video_prompt"],
-    "video_prompt_keys": ["loaders", "expert_files", "video_prompt"],
+    "video_prompt": ["limits"],
+    "video_prompt_expert": ["expert_files", "video_prompt_parts", "video_prompt_rows"],
+    "video_prompt_keys": ["expert_files", "video_prompt_parts", "kernels/video_prompt"],
 }
 
 
@@ -40,7 +42,9 @@ def own_tests(file: str) -> list[str]:
     folder, name = room_tests(file)[0], Path(file).stem
     found = {test.relative_to(ROOT).as_posix() for test in (ROOT / folder).glob(f"test_{name}*.py")}
     if file.startswith("patches/"):
-        found |= {f"{folder}/test_{other}.py" for other in OTHER_TESTS.get(name, [])}
+        for other in OTHER_TESTS.get(name, []):
+            room, _, test = other.rpartition("/")
+            found.add(f"tests/{room or 'host'}/test_{test}.py")
     return sorted(found) or room_tests(file)
 
 

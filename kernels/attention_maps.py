@@ -62,16 +62,12 @@ def normalised(maps: Tensor) -> Tensor:
     return (maps - low) / (high - low) if high > low else torch.zeros_like(maps)
 
 
-def spread_frames(maps: Tensor, frames: int, starts: list[int] | None = None) -> Tensor:
-    """One map per latent frame -> one per video frame. starts: first video frame of each latent frame, then how many
-    there are; where they are not `frames`, the first latent frame is one video frame, each other one
-    (frames - 1) / (latents - 1) of them.
-    """
+def spread_frames(maps: Tensor, frames: int) -> Tensor:
+    """One map per latent frame -> one per video frame: the first latent frame is one video frame, each other one
+    (frames - 1) / (latents - 1) of them."""
     latents = len(maps)
     if frames == latents:
         return maps
-    if starts and frames == starts[-1]:
-        return maps.repeat_interleave(torch.tensor(starts, device=maps.device).diff(), dim=0)
     each = (frames - 1) // (latents - 1) if latents > 1 else 0
     if latents > 1 and (each == 0 or 1 + each * (latents - 1) != frames):
         raise ValueError(

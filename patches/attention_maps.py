@@ -45,8 +45,7 @@ def attention_maps(
     groups = word_tokens("words", tokens, words)
     indices = sorted({index for group in groups for index in group})
     total: dict[str, Tensor] = {}
-    shape, (features, extra) = latent["samples"].shape, positive[0]
-    frames = family.clip_frames(shape, [extra]) if len(shape) == 5 else 1
+    features, extra = positive[0]
     tokens.check(text_features({**extra, "cross_attn": features}), image=bool(PICTURES & extra.keys()))
 
     def edit(call: Call, proceed) -> Tensor:
@@ -57,8 +56,9 @@ def attention_maps(
             mask = call.mask if call.mask is None or call.mask.shape[-2] == 1 else call.mask[..., video, :]
             maps = text_map(call.q[:1, video], call.k[:1], text_columns(call, tokens, indices), mask)[0]
             if not total:
-                shape = (frames, layout.height, layout.width, len(indices))
-                total["sum"], total["count"] = maps.new_zeros(shape), maps.new_zeros(frames, 1, 1, 1)
+                frames = call.forward.run.total_frames
+                total["sum"] = maps.new_zeros(frames, layout.height, layout.width, len(indices))
+                total["count"] = maps.new_zeros(frames, 1, 1, 1)
             for frame, one in zip(call.forward.frames, maps.unflatten(0, grid)):
                 total["sum"][frame] += one
                 total["count"][frame] += 1
@@ -80,20 +80,17 @@ def attention_maps(
     return maps.to(torch.device("cpu"))
 
 
-def overlay(
-    maps: Tensor, frames: Tensor | None, size: tuple[int, int], starts: list[int] | None = None
-) -> tuple[Tensor, Tensor]:
+def overlay(maps: Tensor, frames: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """A word's map [latent frames, rows, columns] as MASK [n, height, width] and as a heat map over the frames.
 
     Least to most attention in the whole video is 0 to 1. frames: [n, height, width, 3], one per latent or per video
-    frame, or None: one mask per latent frame, of `size`, over grey. starts: as `spread_frames` takes
-    them. Raises ValueError for another number of frames.
+    frame, or None: one mask per latent frame, of `size`, over grey. Raises ValueError for another number of frames.
     """
     maps = normalised(maps)
     if frames is not None:
         size = tuple(frames.shape[1:3])
         try:
-            maps = spread_frames(maps, len(frames), starts)
+            maps = spread_frames(maps, len(frames))
         except ValueError as error:
             raise ValueError(f"image: {error}. Connect the frames decoded from this latent.") from None
     mask = functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
@@ -103,5 +100,5 @@ def overlay(
 
 def pixels(model, latent: dict) -> tuple[int, int]:
     """Height and width of the video that a LATENT stands for."""
-    scale = getattr(model.model.latent_format, "spacial_downscale_ratio", 8)
+    scale = model.model.latent_format.spacial_downscale_ratio
     return latent["samples"].shape[-2] * scale, latent["samples"].shape[-1] * scale

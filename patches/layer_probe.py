@@ -55,7 +55,6 @@ class Ear:
     text.
     """
 
-    blocks: int
     task: str = "watch"
     block: int = 0
     stored: dict = field(default_factory=dict)
@@ -133,17 +132,14 @@ def probe(
     if len(empty) != 1:
         raise ValueError(f"empty: {len(empty)} conditionings. Give one, of an empty prompt.")
     blocks = family.blocks(model.model.diffusion_model)
-    ear = Ear(blocks)
+    ear = Ear()
     listening = edit_attention(model, NAME, ear.edit, sites=("text", "joint"))
-    conds = {f"prompt {i}": [entry] for i, entry in enumerate(positive)} | {EMPTY: empty}
+    prompts = {f"prompt {i}": [entry] for i, entry in enumerate(positive)}
     passes = levels * (len(positive) * (blocks + 1) + 1)
     change = torch.zeros(blocks, dtype=torch.float64)
-    sigmas: list[float] = []
 
     def visit(predict: Predict, noised: Tensor, level: int) -> None:
-        for name in conds:
-            if name == EMPTY:
-                continue
+        for name in prompts:
             ear.task = "watch"
             denoised = predict(name)
             if set(ear.seen) != set(range(blocks)):
@@ -164,7 +160,7 @@ def probe(
         ear.stored.clear()
 
     fractions = [(i + 0.5) / levels for i in range(levels)]
-    visit_levels(listening, conds, latent, fractions, visit, seed)
+    visit_levels(listening, prompts | {EMPTY: empty}, latent, fractions, visit, seed)
     sampling = model.get_model_object("model_sampling")
     sigmas = [float(sampling.percent_to_sigma(fraction)) for fraction in fractions]
     moran, std = ([sum(pair[i] for pair in ear.seen[b]) / len(ear.seen[b]) for b in range(blocks)] for i in (0, 1))

@@ -120,7 +120,7 @@ def added(
     out = out.clone()
     for queries, part in branch_parts(module, call.site.block, call.q[chosen, video], tokens, seen, area, attend):
         here = slice(call.before + queries.start, call.before + queries.stop)
-        out[chosen, here] += strength * part.to(out)
+        out[chosen, here] += strength * part
     return out
 
 

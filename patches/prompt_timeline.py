@@ -175,8 +175,8 @@ def parts_of(call: Call, spoken: Sequence[Spoken], weights: Tensor) -> list[Part
     joint = call.site.kind == "joint"
     text = call.before - layout.before if joint else keys
     own = columns_of(spoken, layout.image if joint else 0, layout.glyphs if joint else 0, text)
-    others = complement(sorted((s for columns in own for s in columns), key=lambda s: s.start), keys)
-    seen = [merged(sorted((*columns, *others), key=lambda s: s.start)) for columns in own]
+    others = complement(sorted(s for columns in own for s in columns), keys)
+    seen = [merged(sorted((*columns, *others))) for columns in own]
     area = layout.height * layout.width
     with_video = call.q.shape[1] > call.before + call.after
     parts = video_parts(weights, seen, call.before, area) if with_video else []
@@ -224,7 +224,7 @@ def refine(forward: Forward, refined: Tensor, alone) -> Tensor:
         if len(spoken or ()) < 2:
             continue
         rows = [row for row, other in enumerate(forward.timelines) if other == spoken]
-        own = [columns[-1] for columns in columns_of(spoken, 0, 0, refined.shape[1], glyphs=False)]
+        own = [columns[-1] for columns in columns_of(spoken, 0, 0, refined.shape[1])]
         out = out.clone() if out is refined else out
         for tokens in (*own, *complement(own, refined.shape[1])):
             out[rows, tokens] = alone(rows, tokens)

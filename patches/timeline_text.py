@@ -98,9 +98,7 @@ def timeline_of(conditioning: list) -> tuple[Spoken, ...]:
     return found[0]
 
 
-def columns_of(
-    spoken: Sequence[Spoken], image: int, quoted: int, text: int, glyphs: bool = True
-) -> list[tuple[slice, ...]]:
+def columns_of(spoken: Sequence[Spoken], image: int, quoted: int, text: int) -> list[tuple[slice, ...]]:
     """The text keys of each span among [image tokens][quoted words of all spans][prompts of all spans][anything added].
 
     image, quoted: how many of the former two there are; text: keys of text in all. Raises RuntimeError where the
@@ -108,14 +106,14 @@ def columns_of(
     """
     place, start = image, image + quoted
     expected = sum(one.tokens for one in spoken)
-    if text - start < expected or (glyphs and quoted and quoted < sum(one.glyphs for one in spoken)):
+    if text - start < expected or 0 < quoted < sum(one.glyphs for one in spoken):
         raise RuntimeError(
             f"Prompt Timeline: the model sees {text - start} text tokens, but the timeline's spans have {expected}. A "
             "node behind the timeline has cut or replaced its text; remove it."
         )
     columns = []
     for one in spoken:
-        words = (slice(place, place + one.glyphs),) if glyphs and quoted else ()
+        words = (slice(place, place + one.glyphs),) if quoted else ()
         columns.append((*words, slice(start, start + one.tokens)))
         place, start = place + one.glyphs, start + one.tokens
     return columns

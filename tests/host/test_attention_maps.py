@@ -32,6 +32,7 @@ def explicit(model, positive, latent, columns, chosen, at):
     def watch(call, proceed):
         if call.site.block in chosen and call.site.stream != "side":
             logits = torch.einsum("bqhd,bkhd->bhqk", call.q.double(), call.k.double()) / math.sqrt(call.q.shape[-1])
+            logits = logits if call.mask is None else logits + call.mask
             text = call.k.shape[1] if call.site.kind == "text" else call.before - call.forward.layout.before
             whole = logits.softmax(-1).mean(1)[0, call.before : call.q.shape[1] - call.after]
             seen.append(whole[:, [text - 7 + column for column in columns]])
@@ -57,6 +58,25 @@ def test_maps_are_the_mean_softmax(toys, name, blocks, at):
     whole = explicit(model, positive, latent, [2, 0, 4], chosen, at)
     torch.testing.assert_close(got[0].flatten().double(), whole[:, 0], rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(got[1].flatten().double(), whole[:, 1] + whole[:, 2], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("by_query", [True, False])
+@pytest.mark.parametrize("name", ["wan-reference", "hunyuan-i2v"])
+def test_another_edit_s_mask_counts(toys, name, by_query):
+    """One of all keys, for every query or for each its own, in one block."""
+    model = toys(name)
+    positive, latent = parts(name)
+
+    def hiding(call, proceed):
+        return proceed(call.replace(mask=2 * seeded(1, 1, call.q.shape[1] if by_query else 1, call.k.shape[1], seed=9)))
+
+    masked = edit_attention(model, "hiding", hiding, sites=("text", "joint"))
+    got = maps(masked, positive, latent, blocks="1")
+    whole = explicit(masked, positive, latent, [2, 0, 4], {1}, 0.5)
+    torch.testing.assert_close(got[0].flatten().double(), whole[:, 0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(got[1].flatten().double(), whole[:, 1] + whole[:, 2], rtol=1e-4, atol=1e-6)
+    plain = explicit(model, positive, latent, [2], {1}, 0.5)
+    assert not torch.allclose(whole[:, :1], plain, rtol=1e-2)
 
 
 def test_context_windows_are_put_together(toys):
@@ -132,8 +152,9 @@ def test_bad_input(toys, options, message):
         maps(toys("wan-t2v"), positive, latent, **options)
     with pytest.raises(ValueError, match="positive: 2 conditionings. Give one"):
         maps(toys("wan-t2v"), positive * 2, latent)
-    with pytest.raises(ValueError, match="text: 3 tokens in this CLIP, .* has 7"):
-        attention_maps(toys("wan-t2v"), ToyCLIP(), positive, "a red ball", ["ball"], latent)
+    for name in ("wan-t2v", "hunyuan-t2v"):  # in the latter a picture may stand in front of the text
+        with pytest.raises(ValueError, match="text: 3 tokens in this CLIP, .* has 7"):
+            attention_maps(toys(name), ToyCLIP(), parts(name)[0], "a red ball", ["ball"], latent)
     replaced = toys("wan-t2v").clone()
     replaced.set_model_patch_replace(lambda args, extra: {"img": args["img"]}, "dit", "double_block", 2)
     with pytest.raises(ValueError, match="model: no text attention of blocks 2 came by"):

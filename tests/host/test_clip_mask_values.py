@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from semantic_video.kernels.clip_mask import Geometry, merge, smooth_over_time, text_map
-from semantic_video.patches.clip_mask import SpatialMask, find, preview
+from semantic_video.patches import clip_mask as patch
+from semantic_video.patches.clip_mask import SpatialMask, encode, find, phrases_of, preview
 
 PARTS = {"a": [[1.0, 0.0, 0.0]], "b and much more": [[0.0, 1.0, 0.0], [0.0, 0.6, 0.8]]}  # a text each, unit length
 FRAMES = 18  # more than one batch of 16
@@ -58,3 +59,64 @@ def test_a_phrase_in_parts_is_their_maximum_and_its_score_their_mean(clip, smoot
         torch.testing.assert_close(score, sum(embedding @ row for row in text) / len(text))
     union = preview(frames, masks)
     torch.testing.assert_close(union, preview(frames, masks.max(0, keepdim=True).values))
+
+
+@pytest.fixture
+def progress(monkeypatch):
+    """What a user is told: how many frames there are, then how many are done each time."""
+    told = []
+
+    class Bar:
+        def __init__(self, total):
+            told.append(total)
+
+        def update(self, count):
+            told.append(count)
+
+    monkeypatch.setattr(patch.comfy.utils, "ProgressBar", Bar)
+    return told
+
+
+def test_frames_are_encoded_in_batches(progress):
+    """As CLIP Vision Encode gives them, each frame squashed to CLIP's square."""
+    frames, loads = torch.rand(FRAMES, 20, 32, 3, generator=torch.Generator().manual_seed(1)), []
+
+    def look(square):
+        return {"image_embeds": square.mean((2, 3)), "last_hidden_state": square.flatten(2)}
+
+    clip = SimpleNamespace(size=16, load=lambda: loads.append(1), encode_image=look)
+    output = encode(clip, frames)
+    square = Geometry(20, 32, 16).square(frames)
+    torch.testing.assert_close(output["image_embeds"], square.mean((2, 3)))
+    torch.testing.assert_close(output["last_hidden_state"], square.flatten(2))
+    assert output["image_sizes"] == [(3, 16, 16)] * FRAMES and output["mm_projected"] is None
+    assert loads == [1] and progress == [18, 16, 2]
+
+
+def test_progress_of_finding(clip, progress):
+    find(clip, torch.rand(FRAMES, 20, 32, 3), ["a"], SpatialMask(class_block=-2, patch_block=-3))
+    assert progress == [18, 16, 2]
+
+
+def test_phrases_are_lines():
+    assert phrases_of("a cat\n\n  a dog \n") == ["a cat", "a dog"]
+    with pytest.raises(ValueError, match="^text: is empty"):
+        phrases_of(" \n ")
+
+
+def test_the_union_lies_over_the_frames():
+    frames, masks = torch.rand(1, 2, 2, 3), torch.rand(3, 1, 2, 2)
+    assert torch.equal(preview(frames, masks), patch.heat_map(frames, masks.max(0).values))
+
+
+@pytest.mark.parametrize(("block", "number"), [(-5, 0), (-1, 4), (0, 0), (4, 4)])
+def test_blocks_are_counted_from_either_end(block, number):
+    assert SpatialMask(class_block=block, patch_block=2).blocks(5) == (number, 2)
+    assert SpatialMask(class_block=2, patch_block=block).blocks(5) == (2, number)
+
+
+@pytest.mark.parametrize("block", [-6, 5])
+@pytest.mark.parametrize("name", ["class_block", "patch_block"])
+def test_blocks_that_are_none(name, block):
+    with pytest.raises(ValueError, match=f"^{name} {block}: this CLIP has 5 blocks"):
+        SpatialMask(**{name: block}).blocks(5)

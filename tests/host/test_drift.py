@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from semantic_video.nodes.drift import DriftNode
 from semantic_video.patches.drift import CLIP_FRAMES, as_text, measure
-from semantic_video.patches.drift_plot import BORDER, COLOURS, across, drift_plot
 
 
 def video(frames=40, seed=0):
@@ -141,18 +141,33 @@ def test_what_clip_saw_is_drawn_over_time():
     assert measure(frames, [])[1].subject is None
 
 
-def test_the_plot_has_its_lines_where_they_belong():
-    drift, lines = measure(video(), [17])
-    picture = drift_plot(drift, lines)
-    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).reshape(picture.height, picture.width, 3)
+def test_texts_and_their_cosines_over_time(monkeypatch):
+    """Of a CLIP that says what it is told: without text, or with a blank one, there are none."""
+    from semantic_video.patches import drift as patch
 
-    def columns(colour, top, bottom):
-        wanted = torch.tensor([int(colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=torch.uint8)
-        return ((pixels[top:bottom] == wanted).all(-1).any(0).nonzero().squeeze(-1)).tolist()
+    frames, said = video(40), torch.tensor([[1.0, 0.0, 2.0, 0.0], [3.0, 0.0, 0.0, 0.0]])
+    monkeypatch.setattr(patch, "encode", lambda clip, some: SimpleNamespace(image_embeds=some[:, 0, :4, 0]))
+    clip = SimpleNamespace(encode_text=lambda text: said)
+    drift, lines = measure(frames, [], clip, text="two parts")
+    near = torch.nn.functional.normalize(frames[:, 0, :4, 0], dim=-1)
+    told = near @ torch.tensor([2.0, 0.0, 1.0, 0.0]) / 5**0.5
+    torch.testing.assert_close(lines.text, told)
+    assert drift.text == pytest.approx((float(told[:6].mean()), float(told[-6:].mean())))
+    assert lines.picks == list(range(40))
+    for blank in ({}, {"text": " "}):
+        drift, lines = measure(frames, [], clip, **blank)
+        assert drift.text is None and lines.text is None and drift.subject is not None
 
-    assert set(columns(BORDER, 270, 400)) <= {round(across(17, drift)) + i for i in (-1, 0, 1)}
-    falls = columns(COLOURS[3], 54, 200)  # saturation, drawn last, over all of the video
-    assert falls[0] <= across(0, drift) + 2 and falls[-1] >= across(39, drift) - 2
+
+def test_a_still_video_has_no_jumps():
+    """Its usual jump counts as a millionth, so that nothing is divided by 0."""
+    drift, _ = measure(video(1).expand(40, -1, -1, -1).clone(), [])
+    assert drift.largest == [(frame, 0.0) for frame, _ in drift.largest] and len(drift.largest) == 5
+    tiny = video(1).repeat(4, 1, 1, 1)
+    tiny[3] += 1e-3
+    drift, lines = measure(tiny, [])
+    assert drift.largest[0] == (3, pytest.approx(float(lines.jumps[2]) * 1e6)) and len(drift.largest) == 3
+    assert drift.movement == pytest.approx(float(lines.jumps.mean()))
 
 
 @pytest.mark.parametrize(

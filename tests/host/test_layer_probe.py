@@ -1,6 +1,7 @@
 """The Layer Probe on real models: against passes made by hand, and blocks whose answer is known."""
 
 import json
+from types import SimpleNamespace
 
 import comfy.nested_tensor
 import pytest
@@ -10,9 +11,9 @@ from semantic_video.harness.sampling import Shot, conditioning, seeded, sound_sh
 from semantic_video.harness.toy import EVERY, NEWER, STRAIGHT, TOYS
 from semantic_video.host.editing import edit_attention
 from semantic_video.host.levels import visit_levels
-from semantic_video.kernels.layer_probe import coherence
-from semantic_video.patches.blocks import parse_blocks
-from semantic_video.patches.layer_probe import probe
+from semantic_video.kernels.layer_probe import coherence, weak_by_cause, weak_by_response
+from semantic_video.patches.blocks import parse_blocks, write_blocks
+from semantic_video.patches.layer_probe import Report, at_home, opened, probe, watch
 from semantic_video.tests.host.stacking import windows
 
 
@@ -203,6 +204,62 @@ def test_an_empty_latent_is_followed_from_level_to_level(toys):
     visit_levels(model, {"positive": positive}, latent, [0.0, 0.5], lambda p, x, i: given.append((x, p("positive"))))
     clean = model.model.process_latent_in(latent["samples"])
     torch.testing.assert_close(given[1][0], sigma * noise + (1 - sigma) * clean, rtol=1e-4, atol=1e-4)
+
+
+def test_levels_lie_in_the_middle_of_equal_parts_and_a_third_is_recommended(toys):
+    """Both as they are where nobody asks."""
+    model = toys("wan-t2v")
+    report = probe(model, *parts("wan-t2v", frames=2))
+    sampling = model.get_model_object("model_sampling")
+    assert report.sigmas == [float(sampling.percent_to_sigma(part)) for part in (1 / 6, 3 / 6, 5 / 6)]
+    assert report.model == f"Wan, {type(model.model).__name__}"
+    lists = [weak_by_cause(report.change, 1 / 3), weak_by_response(report.moran, report.std, share=1 / 3)]
+    wanted = [write_blocks(blocks) for pair in lists for blocks in pair]
+    found = [report.weak, report.responsive, report.weak_by_response, report.responsive_by_response]
+    assert found == wanted
+
+
+@pytest.mark.parametrize("share", [0.2, 0.45])
+def test_recommended_lists_follow_the_share(share):
+    report = Report(
+        "toy", 10, [], [0.1 * i for i in range(10)], [float(i) for i in range(10)], [2.0**i for i in range(10)]
+    )
+    report.recommend(share)
+    count = round(10 * share)
+    assert parse_blocks(report.weak_by_response, 10) == set(range(1, 1 + count))
+    assert parse_blocks(report.responsive_by_response, 10) == set(range(9 - count, 9))
+    assert (report.weak, report.responsive) == ({0.2: "0-6", 0.45: "0-7"}[share], "9")
+
+
+def call_of(k, before=0, context=None, **more):
+    """A call of the text attention on 2 frames of 2 x 2 tokens."""
+    layout = SimpleNamespace(frames=2, height=2, width=2, before=0)
+    forward = SimpleNamespace(layout=layout, arguments={"context": context})
+    site = SimpleNamespace(kind="text")
+    return SimpleNamespace(q=seeded(1, 8, 2, 4), k=k, before=before, after=0, site=site, forward=forward, **more)
+
+
+def test_of_a_prompt_that_is_all_padding_its_first_token_is_watched():
+    k = seeded(1, 5, 2, 4, seed=1)
+    call = call_of(k, context=torch.zeros(1, 5, 3))
+    assert watch(call) == coherence(call.q, k, [0], (2, 2, 2))
+    context = torch.zeros(1, 3, 3)
+    context[0, :2] = 1.0  # the second is the end token, and two keys in front are no words
+    assert watch(call_of(k, context=context)) == coherence(call.q, k, [2], (2, 2, 2))
+
+
+@pytest.mark.parametrize(("kind", "seen"), [(torch.bool, True), (torch.float32, 0.0)])
+def test_a_mask_that_only_one_side_has_is_open_on_the_other(kind, seen):
+    like = torch.zeros(1, 1, 3, 4, dtype=kind)
+    mask = opened(None, like, 2)
+    assert mask.dtype == kind and mask.shape == (1, 1, 3, 2) and (mask == seen).all()
+    assert opened(mask, like, 9) is mask
+
+
+def test_what_is_stored_is_a_copy():
+    x = seeded(3)
+    kept = at_home(x)
+    assert torch.equal(kept, x) and kept.data_ptr() != x.data_ptr() and at_home(None) is None
 
 
 def test_windows_and_progress(toys):

@@ -15,6 +15,7 @@ from semantic_video.kernels.compressor import Compressor, CompressorSpec
 from semantic_video.kernels.plan_colours import colours_of, paint_plan
 from semantic_video.kernels.semantic_plan import SemanticPlan
 from semantic_video.nodes.semantic_plan import PlanPreviewNode, SemanticEncoderNode
+from semantic_video.patches import semantic_plan as patch
 from semantic_video.patches.plan_file import compressed_encoder, save_compressor
 from semantic_video.patches.semantic_plan import described, encode_video
 from semantic_video.tests.host.clips import frames, host_objects
@@ -101,6 +102,42 @@ def test_clip_vision_as_the_encoder(open_clip_weights):
     torch.testing.assert_close(plan.tokens, features, rtol=1e-4, atol=1e-5)
 
 
+def test_room_is_made_and_progress_told(compressor, monkeypatch):
+    """16 numbers of float32 for each pixel of the first batch, three token frames of two frames each."""
+    asked, told = [], []
+
+    class Bar:
+        def __init__(self, total):
+            told.append(total)
+
+        def update(self, count):
+            told.append(count)
+
+    def load(models, memory_required):
+        asked.append((models, memory_required))
+
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", load)
+    monkeypatch.setattr(patch.comfy.utils, "ProgressBar", Bar)
+    (tower, seen), patcher = mean_tower(), SimpleNamespace(model=compressor[1], load_device="cpu")
+    tower = VisionTower("means", 2, ("tower",), tower.encode, tower.batch)
+    encode_video(tower, frames(32, 6, 10), 8.0, 2.0)
+    encode_video(tower, frames(8, 6, 10), 8.0, 2.0, compressor=(patcher, "named"))
+    assert asked == [(["tower"], 4 * 16 * 6 * 6 * 10), (["tower", patcher], 4 * 16 * 4 * 6 * 10)]
+    assert told == [16, 6, 6, 4, 4, 4]
+    assert seen == [(6, 0), (6, 0), (4, 0), (4, 0)], "the video's own size is looked at"
+
+
+def test_batches_by_the_size_of_a_picture():
+    asked, tower = [], mean_tower()[0]
+
+    def batch(*given):
+        asked.append(given)
+        return 1
+
+    encode_video(VisionTower("means", 2, (), tower.encode, batch), frames(8, 6, 10), 8.0, 2.0, 112)
+    assert asked == [(6, 10, 112)]
+
+
 def test_interrupting_stops_between_batches():
     tower, seen = mean_tower()
 
@@ -144,7 +181,12 @@ def test_likeness_is_the_mean_cosine():
     assert line.endswith("over time " + " ".join(f"{value:.2f}" for value in expected))
     assert line.startswith(f"alike: {sum(expected) / 3:.3f} ")
     assert "alike: 1.000" in described(a, a)
-    assert "not compared" in described(a, plan(rows=3))
+    other = described(a, plan(rows=3)).splitlines()
+    assert other == [
+        *described(a).splitlines(),
+        "alike: not compared, the other plan has another number of tokens a frame",
+    ]
+    assert "1 token frame, 2 a second" in described(plan(time=1)) and described(plan(time=1)).startswith("0.5 s: ")
 
 
 def test_what_cannot_be_compared():

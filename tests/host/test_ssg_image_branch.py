@@ -93,6 +93,7 @@ def test_models_without_an_image_branch_are_refused(toys):
         (Guide(PICTURE / 0), "NaN or infinite"),
         (Guide(seeded(1, 257, 1024)), "takes those of one image, of width 1280. Use clip_vision_h"),
         (Guide(PICTURE.repeat(2, 1, 1)), "takes those of one image"),
+        (Guide(PICTURE[0, :1]), r"features of shape \(1, 1280\); .* takes those of one image"),
     ):
         with pytest.raises(ValueError, match=message):
             apply(model, None, guide)

@@ -88,7 +88,8 @@ def test_intervals_that_are_known():
 
 def test_the_tests_of_a_file():
     host = "tests/host/test_"
-    assert own_tests("patches/alg.py") == [f"{host}adherence.py", f"{host}alg.py"]
+    assert own_tests("patches/alg.py") == [f"{host}{name}.py" for name in ("adherence", "alg", "limits")]
+    assert "tests/kernels/test_video_prompt.py" in own_tests("patches/video_prompt_keys.py")
     assert own_tests("patches/queries.py") == [f"{host}dymos.py", f"{host}queries.py", f"{host}text_contrast.py"]
     assert own_tests("patches/clip_mask.py") == [f"{host}clip_mask.py", f"{host}clip_mask_values.py"]
     assert own_tests("kernels/alg.py") == ["tests/kernels/test_alg.py"]

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from semantic_video.cli.layout import PREVIEW, TITLE
+from semantic_video.cli.layout import PREVIEW, PREVIEWS, TITLE
 from semantic_video.cli.server import ROOT
 from semantic_video.cli.ui_format import known_inputs, to_api, to_ui
 from semantic_video.cli.workflows import FOLDER, PICTURES, read
@@ -108,13 +108,16 @@ def test_files_are_named_with_where_to_get_them(name):
 WITH_PICTURE = {"LoadImage", "LoadVideo", "PreviewImage", "PreviewAny", "SaveImage", "SaveVideo", "SemVidDrift"}
 
 
+def picture_of(node: dict) -> int:
+    return PREVIEWS.get(node["type"], PREVIEW) if node["type"] in WITH_PICTURE else 0
+
+
 def overlaps(nodes: list[dict]) -> list[tuple[str, str]]:
     """Titles of nodes whose boxes meet once every picture is shown."""
     boxes = []
     for node in nodes:
         (left, top), (width, height) = node["pos"], node["size"]
-        picture = PREVIEW if node["type"] in WITH_PICTURE else 0
-        boxes.append((node["title"], left, left + width, top - TITLE, top + height + picture))
+        boxes.append((node["title"], left, left + width, top - TITLE, top + height + picture_of(node)))
     return [
         (one[0], other[0])
         for i, one in enumerate(boxes)
@@ -137,7 +140,7 @@ def test_every_node_stands_in_one_group_and_takes_from_the_left(name):
     stage = {}
     for node in (node for node in ui["nodes"] if node["type"] != "MarkdownNote"):
         (x, y), (width, height) = node["pos"], node["size"]
-        height += PREVIEW if node["type"] in WITH_PICTURE else 0
+        height += picture_of(node)
         [stage[node["id"]]] = [
             number
             for number, (left, top, wide, high) in enumerate(boxes)
