@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from semantic_video.cli.layout import PREVIEW, PREVIEWS, TITLE
+from semantic_video.cli.layout import NODE, PREVIEW, PREVIEWS, TITLE
 from semantic_video.cli.server import ROOT
 from semantic_video.cli.ui_format import known_inputs, to_api, to_ui
 from semantic_video.cli.workflows import FOLDER, PICTURES, read
@@ -147,6 +147,15 @@ def test_every_node_stands_in_one_group_and_takes_from_the_left(name):
             if left < x and x + width < left + wide and top < y - TITLE and y + height < top + high
         ]
     assert all(stage[source] <= stage[target] for _, source, _, target, _, _ in ui["links"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_lies_below_a_loaded_video(name):
+    """Newer editors give an upright video as much height as it asks for."""
+    nodes = template(name)["nodes"]
+    for node in (node for node in nodes if node["type"] == "LoadVideo"):
+        below = [one for one in nodes if abs(one["pos"][0] - node["pos"][0]) < NODE and one["pos"][1] > node["pos"][1]]
+        assert below == []
 
 
 def test_a_covered_node_is_found():
