@@ -44,6 +44,7 @@ RANDOM = (
     "swin_long_video_hunyuan",
 )
 ELSEWHERE = (
+    "contrast_i2v_ltx",
     "draft_video_h3",
     "draft_video_ltx",
     "focal_i2v_h3",

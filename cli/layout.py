@@ -4,6 +4,7 @@ from collections import defaultdict
 
 NODE, COLUMN, ROW_GAP, LINE = 380, 420, 60, 26  # px
 PREVIEW = 250  # that a picture or video takes below the widgets of a node of our width
+PREVIEWS = {"LoadVideo": 350}  # measured: the classic canvas gives its player more, and 630 to one that is upright
 TALL, STAGE_GAP = 1100, 80  # a column higher than this goes on in the next
 TITLE, MARGIN, HEAD = 30, 20, 50  # the bar above a node's body; around the nodes of a group; its own title
 STAGES = ("Models", "Prompt, pictures, size", "Semantic Video", "Sampling", "Result")
@@ -64,12 +65,14 @@ def place(api: dict, nodes: dict[str, dict], previews: set[str]) -> list[dict]:
         bottom = height = 0
         first = left
         for name in sorted(names, key=lambda name: depth[name]):
-            tall = nodes[name]["size"][1] + (PREVIEW if name in previews else 0)
+            tall = nodes[name]["size"][1] + (PREVIEWS.get(api[name]["class_type"], PREVIEW) if name in previews else 0)
             if height and height + tall > TALL:
                 left, height = left + COLUMN, 0
             nodes[name] |= {"pos": [left, height], "order": len(groups)}
             height += tall + ROW_GAP
             bottom = max(bottom, height - ROW_GAP)
+            if api[name]["class_type"] in PREVIEWS:
+                height = TALL  # nothing below it
         left += COLUMN
         right = left - COLUMN + NODE
         top = -TITLE - MARGIN - HEAD

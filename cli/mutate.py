@@ -1,6 +1,7 @@
 """run.py mutate ROOM | FILE [TESTS ...]   breaks the code in many small ways and counts which the tests notice.
 run.py mutate ROOM --sample 40           so many of the room's mutations at random, each file's by its own tests.
-run.py mutate list [WORD]                the mutations of tests/mutations, each with the tests meant to notice it.
+run.py mutate list [WORD]                the mutations of tests/mutations, each with the tests meant to notice it; those
+                                         of a list, or that speak of a thing.
 
 The first is mutmut, in a scratch copy: it wants the package in a folder of the name it is imported under, which the
 repository's root is not (and its root's __init__.py needs ComfyUI), so the copy gets one. It breaks functions in one
@@ -232,12 +233,14 @@ def score(name: str, counts: Counter) -> str:
 
 
 def read_list(words: list[str]) -> list[Mutation]:
-    """Those of the list in which all words occur. Raises ValueError where an old text is not there exactly once."""
+    """Those of the lists in which, or in whose file's name, all words occur. Raises ValueError where an old text is
+    not there exactly once."""
     chosen = []
-    rows = [row for path in sorted(LISTS.glob("*.py")) for row in runpy.run_path(str(path))["MUTATIONS"]]
-    for row in rows:
+    rows = [(path.name, row) for path in sorted(LISTS.glob("*.py")) for row in runpy.run_path(str(path))["MUTATIONS"]]
+    for name, row in rows:
         mutation = Mutation(*row)
-        if not all(word.lower() in " ".join((mutation.why, mutation.file, *mutation.tests)).lower() for word in words):
+        said = " ".join((name, mutation.why, mutation.file, *mutation.tests)).lower()
+        if not all(word.lower() in said for word in words):
             continue
         found = (ROOT / mutation.file).read_text(encoding="utf-8").count(mutation.old)
         if found != 1:

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import aiohttp
 
+from ..kernels.wording import counted
 from .hosts import name_of, require_host
 from .server import ROOT, Server
 from .stress_cases import ALTERNATED, FAILS, alternated, cases, failing, fresh
@@ -19,6 +20,7 @@ from .stress_options import parser
 MOST_GROWTH = 0.02  # of RSS after warm-up; the issue's bound
 PICTURES = (".png", ".webp")
 REST = 3.0  # seconds for a server to collect its garbage
+LEAK = "WARNING, memory leak with model"  # of the host, where a MODEL is gone and its weights are still used
 
 
 def digest(base: Path, outputs: dict) -> str:
@@ -127,6 +129,12 @@ def grown(before: int, after: int, what: str) -> tuple[str, list[str]]:
     return row, [f"memory: {row}; less than {MOST_GROWTH:.0%} is allowed"] if share >= MOST_GROWTH else []
 
 
+def leaks(log: str) -> list[str]:
+    """Faults: what the host says in its log."""
+    found = [line for line in log.splitlines() if LEAK in line]
+    return [f"memory: the host warned {counted(len(found), 'time')}, first: {found[0].strip()}"] if found else []
+
+
 def table(rows: list[tuple[str, str]]) -> str:
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"  {name:{width}}  {what}" for name, what in rows)
@@ -155,7 +163,7 @@ def run(server: Server, options) -> tuple[list[tuple[str, str]], list[str]]:
         rows += [(f"{options.alternate} runs in turn", f"{len(found)} faults, over {', '.join(ALTERNATED)}")]
         rows += [("memory (RSS)", memory)]
         faults += found + leaked
-    return rows, faults
+    return rows, faults + leaks(server.log.read_text(errors="replace"))
 
 
 def main(arguments: list[str]) -> int:

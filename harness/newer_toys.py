@@ -1,8 +1,10 @@
 """Tiny models of the families that the host has had since 0.30: what `toy.py` makes of them. Import after ComfyUI is on
 sys.path."""
 
+import inspect
+
 from comfy.ldm.lightricks.av_model import LTXAVModel
-from comfy.ldm.lightricks.model import LTXVModel
+from comfy.ldm.lightricks.model import LTXBaseModel, LTXVModel
 
 TEXT_DIM = 32  # channels of the prompt's features in all toys but one
 MINIMAX = dict(
@@ -48,10 +50,12 @@ LTXAV23 = LTXAV | dict(
     connector_num_attention_heads=4,
     audio_connector_num_attention_heads=2,
 )
+# LTX-2.5: no biases in the video's feed-forwards, and a mark on latents of one video frame alone
+LTXAV25 = LTXAV23 | dict(ff_bias=False, use_keyframes_abs_pos_embedding=True)
 
 
 def newer_toys() -> dict[str, dict]:
-    """{name: the fields of a Toy}; hosts before 0.30 have no MiniMax H3."""
+    """{name: the fields of a Toy}; hosts before 0.30 have no MiniMax H3 and no LTX-2.5."""
     ltxv = dict(build=LTXVModel, config=LTXV, channels=128)
     ltxav = dict(build=LTXAVModel, config=LTXAV20, channels=128, sound=(8, 16))
     ltxav23 = ltxav | dict(config=LTXAV23, text=64 + 32)
@@ -64,6 +68,8 @@ def newer_toys() -> dict[str, dict]:
         "ltxav23": ltxav23 | {"conds": ("unprocessed",)},
         "ltxav23-guides": ltxav23 | {"conds": ("unprocessed", "guides")},
     }
+    if "use_keyframes_abs_pos_embedding" in inspect.signature(LTXBaseModel.__init__).parameters:
+        toys["ltxav25"] = ltxav23 | {"config": LTXAV25, "conds": ("unprocessed", "slots")}
     try:
         from comfy.ldm.minimax.model import MiniMaxH3Model
     except ImportError:

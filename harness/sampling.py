@@ -87,8 +87,7 @@ def conditioning(shot: Shot, words: int, seed: int) -> list:
         },
         "padding": lambda: {"attention_mask": torch.tensor([[1] * (words - 2) + [0] * 2])},
         "unprocessed": lambda: {"unprocessed_ltxav_embeds": True},
-        "guides": dict,
-        "thinned": dict,
+        **dict.fromkeys(GUIDES, dict),
         "references": lambda: {"minimax_refs": [reference(toy, *sizes) for sizes in REFERENCES]},
     }
     for name in toy.conds:
@@ -113,21 +112,33 @@ def reference(toy: Toy, frames: int, height: int, width: int, sound: int) -> dic
     return found
 
 
+GUIDES = {  # of LTX: the video frame that each stands at, its latent frames and its strength
+    "guides": ((0, 1, 1.0), (16, 2, 0.5)),
+    "thinned": ((0, 1, 1.0),),
+    "slots": ((16, 1, 0.0), (40, 1, 0.0)),
+}
+
+
 def with_guides(shot: Shot, conds: list, latent: Tensor, mask: Tensor) -> tuple[list, Tensor, Tensor]:
-    """As LTXVAddGuide, without an autoencoder: a picture and two latent frames that weigh half ("guides"), or one
-    latent frame on a grid half as fine ("thinned")."""
+    """As LTXVAddGuide, without an autoencoder: a picture and two latent frames that weigh half ("guides"), one latent
+    frame on a grid half as fine ("thinned"), or LTX-2.5's keyframes that it is to make along ("slots")."""
     from comfy_extras.nodes_lt import LTXVAddGuide, _append_guide_attention_entry
 
+    kind = next(kind for kind in GUIDES if kind in EVERY[shot.toy].conds)
     thin = None
-    if "thinned" in EVERY[shot.toy].conds:
+    if kind == "thinned":
         thin = -torch.ones(1, 1, 1, shot.height, shot.width)
         thin[..., ::2, ::2] = 1
-    for frame, count, strength in ((0, 1, 1.0), (16, 2, 0.5))[: 2 if thin is None else 1]:
+    for frame, count, strength in GUIDES[kind]:
         guide = seeded(*latent.shape[:2], count, shot.height, shot.width, seed=19 + frame)
         guided = (frame, latent, mask, guide, strength, (8, 32, 32), thin, 128, 1 if thin is None else 2)
         *conds, latent, mask = LTXVAddGuide.append_keyframe(*conds, *guided)
         tokens, shape = guide[0, 0].numel(), list(guide.shape[2:])
-        conds = list(_append_guide_attention_entry(*conds, tokens, shape, strength=strength))
+        if kind != "slots":
+            conds = list(_append_guide_attention_entry(*conds, tokens, shape, strength=strength))
+    if kind == "slots":
+        slots = {"first_latent_frame": shot.frames, "num_keyframes": 2, "tokens_per_frame": shot.height * shot.width}
+        conds = [[[text, extra | {"generated_keyframes": slots}] for text, extra in cond] for cond in conds]
     return conds, latent, mask
 
 
@@ -160,7 +171,7 @@ def sample(model, shot: Shot, callback=None, positive=None, negative=None) -> Te
         negative or conditioning(shot, shot.negative_words, 21),
     ]
     noise, latent = seeded(*shape, seed=shot.seed), torch.zeros(shape) if mask is None else seeded(*shape, seed=13)
-    if {"guides", "thinned"} & set(toy.conds):
+    if GUIDES.keys() & set(toy.conds):
         conds, latent, mask = with_guides(shot, conds, latent, torch.ones(shot.batch, 1, *shape[2:]))
         noise = seeded(*latent.shape, seed=shot.seed)
     if toy.sound:

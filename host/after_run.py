@@ -28,7 +28,7 @@ def idle(editor, run: Run, missed: str) -> tuple[str, int]:
     name, sigmas = editor.name, run.sigmas
     widgets = "start, end and min_sigma" if editor.interval.min_sigma else "start and end"
     span = f"this run (sigma {sigmas[0]:.3f} to {sigmas[-1]:.3f})"
-    if any(editor.interval.contains(sigma, run.model_sampling) for sigma in sigmas[:-1]):
+    if editor.interval.in_run(sigmas, run.model_sampling):
         return (
             f"{name} did nothing: no {' or '.join(editor.sites)} attention of the model came by. Another patch "
             f"replaces its blocks, their attention or the model{f' ({missed})' if missed else ''}; remove that patch, "

@@ -140,7 +140,7 @@ def _install(model, editor: Editor):
 def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
     guider = executor.class_obj
     options = guider.model_options["transformer_options"]
-    run = options[RUN] = Run.of(guider, noise, sigmas, kwargs.get("latent_shapes") or ())
+    run = Run.of(guider, noise, sigmas, kwargs.get("latent_shapes") or ())
     editors = options[EDITORS]
     run.feedback.nodes = {editor.name: editor.node for editor in editors}
     for editor in editors:
@@ -151,9 +151,14 @@ def _around_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs)
                 named = str(error).startswith(editor.name)
                 raise ValueError(str(error) if named else f"{editor.name}: {error}") from None
     module = guider.model_patcher.model.diffusion_model
-    apart = run.family and run.family.REFINES_BEFORE and run.timelines and any(editor.refine for editor in editors)
-    with refined_apart(guider.model_patcher.model, run) if apart else nullcontext():
-        result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    refines = any(e.refine and e.interval.in_run(run.sigmas, run.model_sampling) for e in editors)
+    apart = run.family and run.family.REFINES_BEFORE and run.timelines and refines
+    options[RUN] = run
+    try:
+        with refined_apart(guider.model_patcher.model, run) if apart else nullcontext():
+            result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    finally:
+        del options[RUN]  # the run knows these options: a circle, which would keep the MODEL past its run
     say_how_it_went(list({editor.name: editor for editor in editors}.values()), run, module, options)
     return result
 

@@ -1,6 +1,9 @@
 """Windows of a technique's own in place of ComfyUI's context windows: the host runs the model on one after the other,
 with the parts of the conditioning that belong to it, and puts their answers together by weights. So what a step holds
 beside the latent is one window's.
+
+One after another, the sampler goes through all of its steps for the first window, then for the second, and so on. The
+frames of windows before are then finished; those of windows to come wait.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,15 +34,24 @@ class Window(NamedTuple):
 Plan = Callable[[int, dict], list[Window]]  # frames of the video, transformer options -> windows; below two: none
 
 
+class Turn(NamedTuple):
+    """Of the window with this number; finished: frames of those before it without noise, elsewhere 0."""
+
+    number: int
+    finished: Tensor
+
+
 class OwnWindows(core.IndexListContextHandler):
     """plan: what to do in a run; interval: of the schedule in which it is done. ahead: what becomes of the frames with
     which a window begins and whose answer is dropped (weight 0), by what the windows before have answered in this step,
-    for each conditioning its own; None: they stay as they are."""
+    for each conditioning its own; None: they stay as they are. in_turn: one window after another, so that those before
+    have answered for good; the interval is then the whole schedule."""
 
-    def __init__(self, plan: Plan, interval: Interval, ahead: Ahead | None = None):
+    def __init__(self, plan: Plan, interval: Interval, ahead: Ahead | None = None, in_turn: bool = False):
         fuse = core.ContextFuseMethod(NAME, self._weights)
         super().__init__(core.ContextSchedule(NAME, None), fuse, dim=2, causal_window_fix=False)
-        self.plan, self.interval, self.ahead = plan, interval, ahead
+        self.plan, self.interval, self.ahead, self.in_turn = plan, interval, ahead, in_turn
+        self.turn: Turn | None = None
         self._shares: dict[tuple[int, ...], Sequence[float]] = {}
         self._answers: list[Tensor] = []  # of each conditioning, of the windows of this step so far
 
@@ -56,7 +68,17 @@ class OwnWindows(core.IndexListContextHandler):
         total = x_in.shape[self.dim]
         windows = self.plan(total, model_options["transformer_options"])
         self._shares = {tuple(window.frames): window.weights for window in windows}
-        return [_Own(window, dim=self.dim, total_frames=total) for window in windows]
+        now = windows if self.turn is None else [windows[self.turn.number]]
+        return [_Own(window, dim=self.dim, total_frames=total) for window in now]
+
+    def execute(self, calc_cond_batch, model, conds, x_in: Tensor, timestep: Tensor, model_options: dict):
+        answers = super().execute(calc_cond_batch, model, conds, x_in, timestep, model_options)
+        if self.turn is None:
+            return answers
+        waiting = torch.ones(x_in.shape[self.dim], dtype=torch.bool, device=x_in.device)
+        waiting[_own(self.plan(len(waiting), model_options["transformer_options"])[self.turn.number])] = False
+        finished = self.turn.finished.to(x_in)  # so that the sampler leaves them what they are
+        return [torch.where(waiting.view(-1, 1, 1), finished, answer) for answer in answers]
 
     def evaluate_context_windows(
         self, calc_cond_batch, model, x_in, conds, timestep, windows, model_options, window_state, *args, **kwargs
@@ -67,10 +89,19 @@ class OwnWindows(core.IndexListContextHandler):
             [found] = super(OwnWindows, self).evaluate_context_windows(*parts, *args, **kwargs)
             return found
 
-        x = window_state.latents[0]
+        x, sigma = window_state.latents[0], float(timestep.max())
         if self.ahead is None:
             return [answered(window, conds, x) for window in windows]
-        return [self._led(window, conds, x, float(timestep.max()), answered) for window in windows]
+        if self.turn is None:
+            return [self._led(window, conds, x, sigma, answered) for window in windows]
+        led = self._lead_in(windows[0][1])
+        shown = x.clone()
+        shown[:, :, led] = self.ahead(x[:, :, led], self.turn.finished[:, :, led].to(x), sigma).to(x)
+        return [answered(windows[0], conds, shown)]
+
+    def _lead_in(self, window) -> list[int]:
+        weights = self._shares[tuple(window.index_list)]
+        return [frame for frame, weight in zip(window.index_list, weights) if weight == 0]
 
     def _led(self, numbered, conds: list, x: Tensor, sigma: float, answered: Callable):
         """What the host finds in a window whose first frames, of weight 0, are ahead of it; each conditioning in a call
@@ -78,8 +109,7 @@ class OwnWindows(core.IndexListContextHandler):
         number, window = numbered
         if number == 0:
             self._answers = [torch.zeros_like(x) for _ in conds]
-        weights = self._shares[tuple(window.index_list)]
-        led = [frame for frame, weight in zip(window.index_list, weights) if weight == 0]
+        weights, led = self._shares[tuple(window.index_list)], self._lead_in(window)
 
         def alone(which: int):
             shown = x.clone()
@@ -130,7 +160,7 @@ def spoken_for(options: dict, frames: Sequence[int]) -> tuple[int, ...]:
     return tuple(min(max(frame, window.first), window.last - 1) for frame in frames)
 
 
-def with_own_windows(model, plan: Plan, interval: Interval, ahead: Ahead | None = None):
+def with_own_windows(model, plan: Plan, interval: Interval, ahead: Ahead | None = None, in_turn: bool = False):
     """A clone of MODEL that runs in the windows of `plan`; a plan given before is replaced. Raises ValueError where
     ComfyUI's context windows are there already."""
     before = model.model_options.get("context_handler")
@@ -139,10 +169,50 @@ def with_own_windows(model, plan: Plan, interval: Interval, ahead: Ahead | None 
             "model: ComfyUI's context windows cut the video already. Remove that node, or set lead_in and blend to 0."
         )
     model = model.clone()
-    model.model_options["context_handler"] = OwnWindows(plan, interval, ahead)
+    model.model_options["context_handler"] = OwnWindows(plan, interval, ahead, in_turn)
     if not model.get_wrappers(WrappersMP.PREPARE_SAMPLING, NAME):
         model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, NAME, _room_for_one)
+        model.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, NAME, _one_after_another)
     return model
+
+
+def _one_after_another(executor, guider, sigmas, extra_args, callback, noise, *args, **kwargs):
+    """A run of the sampler for each window, where they take turns."""
+    options = extra_args["model_options"]
+    handler, passed = options.get("context_handler"), (guider, sigmas, extra_args)
+    in_turn = isinstance(handler, OwnWindows) and handler.in_turn
+    windows = handler.plan(noise.shape[2], options["transformer_options"]) if in_turn else []
+    if len(windows) < 2:
+        return executor(*passed, callback, noise, *args, **kwargs)
+    video, finished = torch.zeros_like(noise), torch.zeros_like(noise)
+    try:
+        for number, window in enumerate(windows):
+            handler.turn, own, steps = Turn(number, finished.clone()), _own(window), _Steps(callback, number, windows)
+            found = executor(*passed, steps, noise, *args, **kwargs)
+            clean = found if float(sigmas[-1]) == 0 else steps.denoised
+            video[:, :, own], finished[:, :, own] = found[:, :, own].to(video), clean[:, :, own].to(video)
+    finally:
+        handler.turn = None
+    return video
+
+
+class _Steps:
+    """A sampler's callback in one of several windows: tells how far all of them are. denoised: what the last step took
+    for the video without noise."""
+
+    def __init__(self, callback: Callable | None, number: int, windows: list[Window]):
+        self.callback, self.number, self.windows = callback, number, len(windows)
+        self.denoised: Tensor | None = None
+
+    def __call__(self, step: int, denoised: Tensor, x: Tensor, total: int) -> None:
+        self.denoised = denoised
+        if self.callback is not None:
+            self.callback(self.number * total + step, denoised, x, self.windows * total)
+
+
+def _own(window: Window) -> list[int]:
+    """The frames of a window whose answer counts."""
+    return [frame for frame, weight in zip(window.frames, window.weights) if weight > 0]
 
 
 def _room_for_one(executor, patcher, noise_shape, conds, *args, **kwargs):

@@ -36,6 +36,10 @@ class Interval:
         high, low = self.sigmas(model_sampling)
         return low < sigma <= high and self.start < self.end
 
+    def in_run(self, sigmas: list[float], model_sampling) -> bool:
+        """Whether any step of a run at `sigmas` is in."""
+        return any(self.contains(sigma, model_sampling) for sigma in sigmas[:-1])
+
     def in_another_part(self, sigmas: list[float], model_sampling) -> bool:
         """Whether `sigmas`, of a run over a part of the schedule (an expert of Wan 2.2, denoise below 1), leave out all
         of this interval."""

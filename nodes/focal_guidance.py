@@ -110,6 +110,14 @@ class FocalGuidanceNode(io.ComfyNode):
                     tooltip="For the cache. keywords: only how attention is shared out between the keywords, as in the "
                     "source blocks on average; all else, padding too, keeps what it has. Needs two keywords or more.",
                 ),
+                io.Boolean.Input(
+                    "per_cfg",
+                    default=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="On, strength is divided by the sampler's CFG, which multiplies it. Off, at CFG 4 it cost "
+                    "the first frame 2 dB beside Text Contrast, and gained nothing. At CFG 1 there is no difference.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model, hearing its keywords.")],
         )
@@ -130,6 +138,7 @@ class FocalGuidanceNode(io.ComfyNode):
         start=0.0,
         end=1.0,
         cache_of="whole map",
+        per_cfg=True,
         clip=None,
         region=None,
     ) -> io.NodeOutput:
@@ -146,5 +155,6 @@ class FocalGuidanceNode(io.ComfyNode):
             cache_of=cache_of,
             strength=strength,
             interval=Interval(start, end),
+            per_cfg=per_cfg,
         )
         return io.NodeOutput(apply(model, clip, config))

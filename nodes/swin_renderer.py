@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..host.schedule import Interval
 from ..kernels.swin_renderer import Anchors
-from ..patches.swin_config import Sound
+from ..patches.swin_config import Order, Sound
 from ..patches.swin_renderer import SwinRenderer, apply
 from .common import strength_start_end
 
@@ -163,6 +163,16 @@ class SwinRendererNode(io.ComfyNode):
                     "to the video's windows of time, so that beyond 20 s nothing is further apart than in training. "
                     "whole: they see all of the video's length.",
                 ),
+                io.Combo.Input(
+                    "order",
+                    options=list(Order.__args__),
+                    default="together",
+                    advanced=True,
+                    optional=True,
+                    tooltip="With lead_in: one after another renders each window to its end before the next begins, "
+                    "which then knows for sure what it goes on from: objects jump less at its border. together takes "
+                    "each step in all windows.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model, rendering in windows.")],
         )
@@ -187,6 +197,7 @@ class SwinRendererNode(io.ComfyNode):
         blend=0,
         lead_noise=0.25,
         sound="whole",
+        order="together",
     ) -> io.NodeOutput:
         config = SwinRenderer(
             window,
@@ -204,5 +215,6 @@ class SwinRendererNode(io.ComfyNode):
             blend,
             lead_noise,
             sound,
+            order,
         )
         return io.NodeOutput(apply(model, config))

@@ -21,6 +21,7 @@ from .focal_cache import carried, carry_joint, carry_text
 from .focal_columns import Columns, add_source, carry_columns
 from .per_frame import per_latent_frame
 from .prompt_words import keyword_tokens, text_columns, video_tokens
+from .queries import over_cfg
 
 NAME = "Focal Guidance"
 CacheOf = Literal["whole map", "keywords"]
@@ -34,7 +35,8 @@ class FocalGuidance:
     region: where in the video guidance acts, [1 | frames, any height, any width], 0..1, or None for everywhere.
     anchor: how much of the region's image features joins the keywords (Wan 2.1 I2V). cache: from -1 (away from the
     source's map) to 1 (its map instead). blocks: weak ones, "" for all; source_blocks: those whose map is carried.
-    cache_of: the whole map, or only how attention is shared out between the keywords.
+    cache_of: the whole map, or only how attention is shared out between the keywords. per_cfg: strength is divided by a
+    CFG above 1, which multiplies what the positive prompt's rows add.
     """
 
     text: str = ""
@@ -49,6 +51,7 @@ class FocalGuidance:
     cache_of: CacheOf = "whole map"
     strength: float = 1.0
     interval: Interval = ALWAYS
+    per_cfg: bool = True
 
     def __post_init__(self):
         if not self.weight > 0:
@@ -186,6 +189,7 @@ def guide(
     if call.site.stream == "side" or block not in plan.weak | plan.sources or not call.positive_rows:
         return proceed(call)
     rows, kept = call.positive_rows, call.forward.once((NAME, call.crop), Kept)
+    strength = over_cfg(call, config.strength) if config.per_cfg else config.strength
     if call.site.kind == "image":
         if block in plan.weak:
             kept.anchor = image_anchor(config, call, rows)
@@ -199,23 +203,22 @@ def guide(
     if block not in plan.weak:
         return proceed(call)
 
-    louder = partial(weigh, columns=columns, weight=config.weight**config.strength, rows=rows)
+    louder = partial(weigh, columns=columns, weight=config.weight**strength, rows=rows)
     v = call.v
     if kept.anchor is not None:
         v = v.clone()
-        v[rows] = anchored(call.v[rows], columns, kept.anchor, config.anchor * config.strength)
+        v[rows] = anchored(call.v[rows], columns, kept.anchor, config.anchor * strength)
         kept.anchor = None
     changed = config.words and config.weight != 1.0
     keys = louder(call.k, v, call.mask) if changed else None
     guided = call.replace(k=keys.k, v=keys.v, mask=keys.mask) if changed else call.replace(v=v)
     out = proceed(guided)
     if block in plan.cached and kept.source and config.columns:
-        out = carry_columns(call, guided, out, kept.source, rows, columns, config.cache * config.strength)
+        out = carry_columns(call, guided, out, kept.source, rows, columns, config.cache * strength)
     elif block in plan.cached and kept.source:
         add = carry_joint if call.site.kind == "joint" else carry_text
-        out = add(
-            call, guided, out, kept.source, rows, louder if changed else None, config.cache * config.strength, proceed
-        )
+        again = louder if changed else None
+        out = add(call, guided, out, kept.source, rows, again, config.cache * strength, proceed)
     if block == plan.last:
         kept.source = None
     return out if config.region is None else within(config, kept, call, rows, proceed(call), out)

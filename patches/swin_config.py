@@ -7,6 +7,7 @@ from ..host.schedule import ALWAYS, Interval
 from ..kernels.swin_renderer import Anchors
 
 Sound = Literal["whole", "windows"]
+Order = Literal["together", "one after another"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class SwinRenderer:
     before it whose answer is dropped, and `blend` frames on either side of a border answered by both its windows. 0 and
     0: windows act in the blocks alone. lead_noise: how noisy a lead-in is beside its window, by what the window before
     has answered; 1 = as noisy.
+
+    order: whether windows that go through the model on their own take each step together, or one after another all
+    steps, so that a lead-in is finished.
 
     sound: whether a stream of sound beside the video's (LTX-2) is cut as well.
     """
@@ -43,6 +47,7 @@ class SwinRenderer:
     blend: int = 0
     lead_noise: float = 0.25
     sound: Sound = "whole"
+    order: Order = "together"
 
     def __post_init__(self):
         if self.window < 0:
@@ -69,6 +74,8 @@ class SwinRenderer:
             raise ValueError(f"look_back {self.look_back}: must not be negative; -1 chooses for you.")
         if self.sound not in Sound.__args__:
             raise ValueError(f"sound '{self.sound}': choose one of {', '.join(Sound.__args__)}.")
+        if self.order not in Order.__args__:
+            raise ValueError(f"order '{self.order}': choose one of {', '.join(Order.__args__)}.")
         if self.trained < 0:
             raise ValueError(f"trained {self.trained}: must not be negative; 0 takes the model's family's.")
         if self.lead_in < 0 or self.blend < 0:
@@ -79,6 +86,12 @@ class SwinRenderer:
             self._refuse_what_spans_windows()
 
     def _refuse_what_spans_windows(self) -> None:
+        if self.in_turn and (self.blend or self.interval != ALWAYS):
+            raise ValueError(
+                f"order '{self.order}': a window is finished before the next begins, so that blend {self.blend}, start "
+                f"{self.interval.start} and end {self.interval.end} cannot act. Set them to 0, 0 and 1, or order to "
+                "together."
+            )
         given = {
             "anchors": self.anchors != "none",
             "look_back": self.look_back > 0,
@@ -96,6 +109,10 @@ class SwinRenderer:
     def on_their_own(self) -> bool:
         """Whether windows that follow a timeline go through the whole model one by one."""
         return self.lead_in > 0 or self.blend > 0
+
+    @property
+    def in_turn(self) -> bool:
+        return self.on_their_own and self.order == "one after another"
 
     @property
     def compressed(self) -> bool:

@@ -257,7 +257,7 @@ def apply(model, config: SwinRenderer):
 
     if config.on_their_own and config.strength > 0:
         ahead = partial(sharpened, share=config.lead_noise) if config.lead_noise < 1 else None
-        model = with_own_windows(model, chosen.on_their_own, config.interval, ahead)
+        model = with_own_windows(model, chosen.on_their_own, config.interval, ahead, config.in_turn)
     if config.compressed and chosen.family.time_rope is None and config.strength > 0:
         model = edit_inputs(
             model, PLACES, lambda forward: chosen.during(forward.run).places(forward), interval=config.interval

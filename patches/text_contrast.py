@@ -10,7 +10,7 @@ from ..host.families import family_of
 from ..host.schedule import ALWAYS, Interval
 from ..kernels.text_contrast import contrast, mean_attention
 from .blocks import parse_blocks
-from .queries import for_video, on_positive_rows
+from .queries import for_video, on_positive_rows, over_cfg
 
 NAME = "Text Contrast"
 
@@ -47,8 +47,7 @@ def apply(model, config: TextContrast):
     def edit(call: Call, proceed) -> Tensor:
         if call.site.block not in blocks or call.site.stream == "side" or not call.positive_rows:
             return proceed(call)
-        cfg = max(call.forward.run.cfg, 1.0) if config.per_cfg else 1.0
-        weight = on_positive_rows(call, config.strength / cfg)
+        weight = on_positive_rows(call, over_cfg(call, config.strength) if config.per_cfg else config.strength)
         if call.site.kind == "joint":
             return for_video(call, with_contrasted_values(call, weight, config.keep_norm), proceed)
         video = slice(call.before, call.q.shape[1] - call.after)

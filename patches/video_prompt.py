@@ -111,9 +111,10 @@ def reference(expert: torch.nn.Module, call: Call, windows: Windows) -> WanStrea
 
 
 def require_compatible(model, expert, layers: tuple[int, ...]) -> None:
-    if family_of(model) is not wan:
+    if (family := family_of(model)) is not wan:
         raise ValueError(
-            "model: HunyuanVideo cannot carry this expert; it was trained beside Wan 2.1 I2V. Load wan2.1_i2v_480p_14B."
+            f"model: {family.NAME} cannot carry this expert; it was trained beside Wan 2.1 I2V. Load "
+            "wan2.1_i2v_480p_14B."
         )
     backbone, expert_module = model.model.diffusion_model, expert.model.diffusion_model
     if not hasattr(expert_module, "patch_embedding"):

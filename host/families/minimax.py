@@ -106,7 +106,7 @@ def layout(module: nn.Module, arguments: dict) -> Layout:
     grid = patch_tokens(video_of(arguments).shape, module.patch_size)
     payload = arguments.get("minimax_payload") or {}
     audio = prod(arguments["x"][1].shape[2:]) if isinstance(arguments["x"], (list, tuple)) else 0
-    before = _published(arguments, payload, prod(grid))
+    before = _published(arguments, payload, audio, prod(grid))
     if before is None:
         videos, sounds = (payload.get(f"cond_{kind}_latents") or () for kind in ("video", "audio"))
         before = audio + sum(prod(n // p for n, p in zip(x.shape[-3:], module.patch_size)) for x in videos)
@@ -114,13 +114,18 @@ def layout(module: nn.Module, arguments: dict) -> Layout:
     return Layout(*grid, before=before, audio=audio, patch=tuple(module.patch_size[1:]))
 
 
-def _published(arguments: dict, payload: dict, grid: int) -> int | None:
-    """Tokens between text and video as the host itself lists them, where it does so for a video of this size."""
-    packed = arguments["transformer_options"].get("minimax_h3_layout") or payload.get("layout")
-    segments = getattr(packed, "segments", None)
-    if not segments or segments[-1][1] - segments[-1][0] != grid or segments[0][1] != arguments["context"].shape[1]:
-        return None
-    return segments[-1][0] - segments[0][1]
+def _published(arguments: dict, payload: dict, audio: int, grid: int) -> int | None:
+    """Tokens between text and video as the host itself lists them, in its options (0.35 and later) or beforehand; None
+    where it has no list for a call of these lengths and makes one in it."""
+    text = arguments["context"].shape[1]
+    for packed in (arguments["transformer_options"].get("minimax_h3_layout"), payload.get("layout")):
+        segments = getattr(packed, "segments", None)
+        if not segments:
+            continue
+        lengths = {kind: past - first for first, past, kind in segments if kind in ("text", "audio", "video")}
+        if lengths == {"text": text, "audio": audio, "video": grid}:
+            return segments[-1][0] - text
+    return None
 
 
 def site(

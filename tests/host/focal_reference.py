@@ -16,7 +16,7 @@ FAR = {"rtol": 1e-2, "atol": 1e-2}
 
 
 def focal(**options):
-    return FocalGuidance(**{"text": TEXT, "keywords": KEYWORDS} | options)
+    return FocalGuidance(**{"text": TEXT, "keywords": KEYWORDS, "per_cfg": False} | options)
 
 
 def guided(model, **options):

@@ -86,6 +86,22 @@ def test_a_cancelled_run_leaves_nothing_behind(toys):
     assert torch.equal(expected, sample(patched, shot))
 
 
+def test_a_model_goes_with_its_last_user(toys):
+    """By the count of its users alone: one in a circle stays until a garbage collection, and the host then warns of a
+    memory leak and collects garbage before every model it loads."""
+    model, shot = toys("wan-t2v"), Shot("wan-t2v", steps=1)
+    gc.collect()
+    gc.disable()
+    try:
+        patched = editing(model, doubling)
+        sample(patched, shot)
+        gone = weakref.ref(patched)
+        del patched
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 def test_nothing_outlives_a_run(toys):
     model, shot = toys("wan-t2v"), Shot("wan-t2v", steps=1)
     runs = weakref.WeakSet()

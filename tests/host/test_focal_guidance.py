@@ -37,6 +37,20 @@ def test_strength_is_the_exponent_and_blocks_choose(toys, name):
     assert not torch.allclose(got, sample(guided(model, weight=3.0), shot), **FAR)
 
 
+@pytest.mark.parametrize("name", ["wan-t2v", "hunyuan-t2v"])
+def test_cfg_does_not_multiply_it(toys, name):
+    """What is added to the positive prompt's answer counts CFG times: 2 here."""
+    model, shot = toys(name), Shot(name, steps=1, cfg=2.0)
+    options = {"weight": 4.0, "cache": 0.5, "source_blocks": "0"}
+    shared = sample(guided(model, **options, per_cfg=True), shot)
+    assert torch.equal(shared, sample(guided(model, **options, strength=0.5), shot))
+    assert not torch.allclose(shared, sample(guided(model, **options), shot), **FAR)
+    for cfg in (1.0, 0.5):  # below 1 nothing is made stronger
+        alone = shot.but(cfg=cfg)
+        one, other = (sample(guided(model, **options, per_cfg=choice), alone) for choice in (True, False))
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("name", ["wan-t2v", "wan-in-context", "hunyuan-i2v", "hunyuan-1.5"])
 @pytest.mark.parametrize("cache", [0.0, 0.5])
 def test_regions_bound_it_to_tokens_of_the_video(toys, name, cache):

@@ -164,7 +164,7 @@ def test_minimax_h3_is_named_with_the_host_it_needs(toys):
 
 
 # toy: guide tokens behind the video (16 to a frame of 4 x 4), or 4 of the 16 of one on a grid half as fine
-AFTER = {"ltxv-guides": 3 * 16, "ltxv-thinned": 4, "ltxav23-guides": 3 * 16}
+AFTER = {"ltxv-guides": 3 * 16, "ltxv-thinned": 4, "ltxav23-guides": 3 * 16, "ltxav25": 2 * 16}
 LTX = [name for name in NEWER if name.startswith("ltx")]
 
 

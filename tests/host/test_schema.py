@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from semantic_video.nodes import NODES
+from semantic_video.nodes import NODE_CLASS_MAPPINGS, NODES
 
 RECORDED = json.loads((Path(__file__).parent.parent / "house" / "schema.json").read_text(encoding="utf-8"))
 NODE_OF = {node.define_schema().node_id: node for node in NODES}
@@ -40,6 +40,10 @@ def inputs_of(node) -> list[dict]:
 
 def outputs_of(node) -> list[str]:
     return [one.get_io_type() for one in node.define_schema().outputs]
+
+
+def test_ids_are_those_written_out_for_tools_that_only_read():
+    assert NODE_OF == NODE_CLASS_MAPPINGS
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -78,7 +78,7 @@ def test_long_videos_of_theirs_are_not_cut_into_pieces(toys, name, monkeypatch):
     same(sample(apply(model, WINDOWS), shot), sample(reference(model), shot))
 
 
-@pytest.mark.parametrize("name", NEWER)
+@pytest.mark.parametrize("name", [name for name in NEWER if name != "ltxav25"])
 def test_one_window_and_strength_0_are_the_host(toys, name):
     model, shot = toys(name), Shot(name, steps=1)
     plain = sample(model, shot)

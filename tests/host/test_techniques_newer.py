@@ -113,7 +113,7 @@ def test_focal_guidance(toys, name):
         bias = bias if call.mask is None else bias + call.mask
         return naive.attention(call.q, call.k, call.v, bias).flatten(2).to(call.q)
 
-    config = focal_guidance.FocalGuidance(text=TEXT, keywords=("ball", "blue"))
+    config = focal_guidance.FocalGuidance(text=TEXT, keywords=("ball", "blue"), per_cfg=False)
     check(toys, name, lambda model: focal_guidance.apply(model, ToyCLIP(), config), edit)
 
 
@@ -138,7 +138,7 @@ def test_focal_guidance_carries_maps(toys, name):
                 maps[row, :, video, :text] = 0.5 * maps[row, :, video, :text] + 0.5 * mass * kept["map"][row]
         return torch.einsum("bhqk,bkhd->bqhd", maps, call.v.double()).flatten(2).to(call.q)
 
-    config = focal_guidance.FocalGuidance(weight=1.0, cache=0.5, source_blocks="0")
+    config = focal_guidance.FocalGuidance(weight=1.0, cache=0.5, source_blocks="0", per_cfg=False)
     check(toys, name, lambda model: focal_guidance.apply(model, None, config), edit)
 
 
@@ -154,7 +154,7 @@ def test_a_region_for_each_video_frame(toys, name):
     latents[4:6] = 1
 
     def guided(region):
-        config = focal_guidance.FocalGuidance(text=TEXT, keywords=("ball",), region=region)
+        config = focal_guidance.FocalGuidance(text=TEXT, keywords=("ball",), region=region, per_cfg=False)
         return sample(focal_guidance.apply(model, ToyCLIP(), config), shot)
 
     assert torch.equal(guided(each), guided(latents))
@@ -209,6 +209,8 @@ def test_what_cannot_work_is_refused_with_the_reason(toys):
     config = focal_guidance.FocalGuidance(text=TEXT, keywords=("ball",))
     with pytest.raises(ValueError, match="this LTX mixes the words of a prompt before its blocks"):
         focal_guidance.apply(toys("ltxav"), ToyCLIP(), config)
+    with pytest.raises(ValueError, match="this LTX mixes the words .* Load another model, or remove the node"):
+        attention_maps(toys("ltxav23"), ToyCLIP(), conditioning(Shot("ltxav23"), 7, 20), TEXT, ["ball"], None)
     for name in ("ltxv", "ltxav23", *H3[:1]):
         with pytest.raises(ValueError, match="ALG has no published blur.*Load an I2V model of Wan or HunyuanVideo"):
             alg.apply(toys(name), alg.ALG())

@@ -102,6 +102,7 @@ def test_a_sharded_checkpoint_reads_only_the_expert(checkpoint, tmp_path, backbo
 def test_wrong_models_and_missing_parts_are_refused(backbone, expert, toys, tmp_path, checkpoint):
     for name, message in (
         ("hunyuan-t2v", "HunyuanVideo cannot carry this expert"),
+        ("ltxv", "LTX cannot carry this expert"),
         ("wan-i2v-clip", "made for a Wan of width 256 with .* heads, this model has 48 with 2"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -10,6 +10,10 @@ PLACES = ("tests/host/test_swin_places_newer.py",)
 TIMELINES = ("tests/host/test_prompt_timeline_newer.py",)
 DRAFTS = ("tests/host/test_draft_plan_newer.py",)
 TRAINING = ("tests/host/test_ssg_newer_training.py",)
+NEWER_HOST = ("tests/host/test_newer_h3_host.py",)
+NEWER = ("tests/host/test_newer_families.py",)
+WINDOWS = ("tests/host/test_swin_newer.py",)
+DONE = ("tests/host/test_done_newer.py",)
 
 MUTATIONS = [
     (
@@ -59,4 +63,64 @@ MUTATIONS = [
         DRAFTS,
     ),
     ("training without the streams' shapes", "host/frozen_model.py", "latent_shapes=shapes,", "", TRAINING),
+    (
+        "a list of tokens counts for a call of other lengths",
+        "host/families/minimax.py",
+        'if lengths == {"text": text, "audio": audio, "video": grid}:',
+        'if lengths["video"] == grid:',
+        NEWER_HOST,
+    ),
+    (
+        "what newer hosts list does not count",
+        "host/families/minimax.py",
+        'for packed in (arguments["transformer_options"].get("minimax_h3_layout"), payload.get("layout")):',
+        'for packed in (payload.get("layout"),):',
+        NEWER_HOST,
+    ),
+    (
+        "a block keeps an attention of a patch's own",
+        "host/block_numbers.py",
+        "if name != AROUND",
+        "if name",
+        NEWER_HOST,
+    ),
+    (
+        "texts are refined apart in runs that leave them alone",
+        "host/editing.py",
+        "any(e.refine and e.interval.in_run(run.sigmas, run.model_sampling) for e in editors)",
+        "any(e.refine for e in editors)",
+        DONE,
+    ),
+    ("what is trained adds nothing", "training/ssg_model.py", "strength * branch(", "0 * branch(", TRAINING),
+    ("LTX's guides count as video", "host/families/ltx.py", "0 if guides is None else", "0 if True else", NEWER),
+    (
+        "guides of a grid half as fine count whole",
+        "host/families/ltx.py",
+        "int((~left_out).sum())",
+        "left_out.numel()",
+        NEWER,
+    ),
+    (
+        "audio and video of one length are taken by their order alone",
+        "host/families/ltx.py",
+        "ORDER[:2] if dim == module.attention_head_dim else ()",
+        "ORDER[:2]",
+        NEWER,
+    ),
+    (
+        "an attention that the host leaves out still counts",
+        "host/families/ltx.py",
+        " and kind not in off]",
+        "]",
+        NEWER,
+    ),
+    ("padded cells of H3 are no tokens", "host/families/wan.py", "tuple(ceil(n / p)", "tuple(n // p", NEWER),
+    (
+        "LTX's length does not depend on the rate",
+        "host/families/ltx.py",
+        "(frame_rate or FRAME_RATE)",
+        "FRAME_RATE",
+        NEWER,
+    ),
+    ("windows of H3 end anywhere", "host/families/minimax.py", "WINDOW_STEP = 10", "WINDOW_STEP = 2", WINDOWS),
 ]

@@ -150,6 +150,35 @@ def test_numbers_of_tooltips_are_the_same_in_chinese(server):
             assert numbers <= set(re.findall(r"\d+\.\d+", chinese)), (kind, english)
 
 
+CORE = {  # nodes of ComfyUI that Chinese texts name, as its own Chinese has them
+    "\u52a0\u8f7dCLIP", "\u52a0\u8f7dCLIP\u89c6\u89c9", "CLIP\u89c6\u89c9\u7f16\u7801",
+    "\u56fe\u50cf\u5230\u89c6\u9891\uff08Wan\uff09", "K\u91c7\u6837\u5668\uff08\u9ad8\u7ea7\uff09",
+    "\u81ea\u5b9a\u4e49\u91c7\u6837\u5668", "\u81ea\u5b9a\u4e49\u91c7\u6837\u5668\uff08\u9ad8\u7ea7\uff09",
+    "LTXV\u6761\u4ef6", "\u91c7\u6837\u7b97\u6cd5\uff08SD3\uff09",
+}  # fmt: skip
+
+
+def test_chinese_texts_name_nodes_as_the_chinese_menu_does(server):
+    """In curly quotes, with or without what stands in brackets behind the name."""
+    told = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
+    names = {node["display_name"] for node in told.values()}
+    names |= {re.split(r" ?[\uff08(]", name)[0] for name in names} | CORE
+    texts = [node["description"] for node in told.values()]
+    texts += [
+        one["tooltip"]
+        for node in told.values()
+        for part in ("inputs", "outputs")
+        for one in node.get(part, {}).values()
+    ]
+    quoted = {
+        name for text in texts for name in re.findall("\u201c([^\u201d]*)\u201d", text) if not re.search("[:+]", name)
+    }
+    assert len(quoted) > 25 and quoted <= names
+    english = {info["display_name"].partition(" (")[0] for info in ours(server).values()}
+    papers = {"ALG", "AlignVid", "DyMoS", "Focal Guidance"}  # as their papers call them
+    assert [name for name in english - papers if any(name in text for text in texts)] == []
+
+
 def test_the_server_hands_out_the_chinese(server):
     served = server.get("/i18n")["zh"]
     assert served["nodeDefs"]["SemVidSwinRenderer"]["inputs"]["window"]["name"] == "\u7a97\u53e3"

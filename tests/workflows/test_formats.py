@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from semantic_video.cli.layout import PREVIEW, TITLE
+from semantic_video.cli.layout import NODE, PREVIEW, PREVIEWS, TITLE
 from semantic_video.cli.server import ROOT
 from semantic_video.cli.ui_format import known_inputs, to_api, to_ui
 from semantic_video.cli.workflows import FOLDER, PICTURES, read
@@ -108,13 +108,16 @@ def test_files_are_named_with_where_to_get_them(name):
 WITH_PICTURE = {"LoadImage", "LoadVideo", "PreviewImage", "PreviewAny", "SaveImage", "SaveVideo", "SemVidDrift"}
 
 
+def picture_of(node: dict) -> int:
+    return PREVIEWS.get(node["type"], PREVIEW) if node["type"] in WITH_PICTURE else 0
+
+
 def overlaps(nodes: list[dict]) -> list[tuple[str, str]]:
     """Titles of nodes whose boxes meet once every picture is shown."""
     boxes = []
     for node in nodes:
         (left, top), (width, height) = node["pos"], node["size"]
-        picture = PREVIEW if node["type"] in WITH_PICTURE else 0
-        boxes.append((node["title"], left, left + width, top - TITLE, top + height + picture))
+        boxes.append((node["title"], left, left + width, top - TITLE, top + height + picture_of(node)))
     return [
         (one[0], other[0])
         for i, one in enumerate(boxes)
@@ -137,13 +140,22 @@ def test_every_node_stands_in_one_group_and_takes_from_the_left(name):
     stage = {}
     for node in (node for node in ui["nodes"] if node["type"] != "MarkdownNote"):
         (x, y), (width, height) = node["pos"], node["size"]
-        height += PREVIEW if node["type"] in WITH_PICTURE else 0
+        height += picture_of(node)
         [stage[node["id"]]] = [
             number
             for number, (left, top, wide, high) in enumerate(boxes)
             if left < x and x + width < left + wide and top < y - TITLE and y + height < top + high
         ]
     assert all(stage[source] <= stage[target] for _, source, _, target, _, _ in ui["links"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_lies_below_a_loaded_video(name):
+    """Newer editors give an upright video as much height as it asks for."""
+    nodes = template(name)["nodes"]
+    for node in (node for node in nodes if node["type"] == "LoadVideo"):
+        below = [one for one in nodes if abs(one["pos"][0] - node["pos"][0]) < NODE and one["pos"][1] > node["pos"][1]]
+        assert below == []
 
 
 def test_a_covered_node_is_found():

@@ -17,6 +17,11 @@ SMALL = {
     "swin_long_video_h3": {"i2v": H3, "swin": {"window": 4, "anchor_budget": 6}, "schedule": {"steps": 2}},
     "story_timeline_h3": {"latent": H3, "told": {"fps": 1.3}, "schedule": {"steps": 2}},
     "focal_i2v_h3": {"i2v": H3 | {"length": 22}, "schedule": {"steps": 2}},
+    "contrast_i2v_ltx": {
+        "latent": {"width": 64, "height": 64, "length": 17},
+        "silence": {"frames_number": 17},
+        "sigmas": {"sigmas": TWO},
+    },
     "ssg_i2v_visual_prompt_h3": {"latent": H3 | {"length": 22}, "schedule": {"steps": 2}},
     "draft_video_h3": {
         "i2v": H3 | {"length": 22},
@@ -95,6 +100,16 @@ def test_keywords_and_contrast_act_on_h3(picture):
         picture.run(graph(picture, name, focal={"keywords": "dog"}))
 
 
+def test_contrast_acts_on_ltx(picture):
+    """Beside sound, and a start image in the latent."""
+    name = "contrast_i2v_ltx"
+    strong = frames(picture, graph(picture, name))
+    assert strong.shape == (17, 64, 64, 3)
+    host = frames(picture, without(graph(picture, name), "contrast"))
+    assert np.array_equal(host, frames(picture, graph(picture, name, contrast={"strength": 0.0})))
+    assert not np.array_equal(strong, host)
+
+
 def test_the_encoder_of_h3_sees_the_prompted_picture(picture):
     """What the text names decides what is shown; the start image is the picture as it is."""
     name = "ssg_i2v_visual_prompt_h3"
@@ -123,6 +138,20 @@ def test_a_draft_and_its_render(server, name):
         draft = frames(server, graph(server, name), "draft_decode").astype(int)
         double = draft.repeat(2, 1).repeat(2, 2)
         assert np.abs(faint - double).mean() < np.abs(render - double).mean() / 3
+
+
+def test_a_draft_of_fewer_frames_for_h3(server):
+    """22 video frames stretched to 39, onto a latent of that length, whose sound begins as silence."""
+    api = graph(server, "draft_video_h3")
+    api["long"] = {**api["i2v"], "inputs": api["i2v"]["inputs"] | H3}
+    api["plan"]["inputs"]["latent"] = ["long", 1]
+    api["render"]["inputs"]["latent_image"] = ["plan", 0]
+    for unused in ("both", "streams"):
+        del api[unused]
+    render = frames(server, api)
+    assert render.shape == (39, 32, 64, 3)
+    api["draft_noise"]["inputs"]["noise_seed"] = 7
+    assert not np.array_equal(render, frames(server, api))
 
 
 @pytest.mark.parametrize("name", ["story_timeline_h3", "story_timeline_ltx"])

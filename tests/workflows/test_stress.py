@@ -43,6 +43,7 @@ def test_frames_of_another_seed_are_noticed(filled):
 
 def test_patched_and_unpatched_in_turn(filled):
     assert stress.alternate(filled, 12) == [], "each technique: patched, unpatched, patched"
+    assert stress.leaks(filled.log.read_text(errors="replace")) == []
 
 
 def test_all_malformed_posts_are_refused(filled):
@@ -86,6 +87,12 @@ def test_growth_is_a_fault_from_two_percent_on():
     assert stress.grown(1000 * 2**20, 1019 * 2**20, "later")[1] == []
     [fault] = stress.grown(1000 * 2**20, 1020 * 2**20, "later")[1]
     assert fault.startswith("memory: 1020 MB later, +2.00% over the 1000 MB after warm-up")
+
+
+def test_a_leak_that_the_host_found_is_a_fault():
+    warning = "WARNING, memory leak with model WAN21. Please make sure it is not being referenced from somewhere."
+    assert stress.leaks("got prompt\nPrompt executed") == []
+    assert stress.leaks(f"got prompt\n{warning}\n{warning}\n") == [f"memory: the host warned 2 times, first: {warning}"]
 
 
 def test_a_digest_is_of_pixels(tmp_path):
