@@ -10,6 +10,7 @@ BENCHMARKS = (
     "ssg_adapter",
     "prompt_timeline",
     "clip_mask",
+    "attention_maps",
     "adherence",
     "focal_guidance",
     "families",

@@ -38,6 +38,19 @@ def of_masks(settings: str, score: str) -> Average:
     return Average(found["mean"], found["n"])
 
 
+def of_maps(word: str) -> Average:
+    """Of the benchmark of Attention Maps: "colour", "shape" or "blindly"."""
+    found = _read("attention-maps")[word]
+    return Average(found["mean"], found["n"])
+
+
+def map_fits(number: int, least: float) -> bool:
+    """Whether in that benchmark's video of this number both words' hottest places were on the thing in so many of the
+    frames. False for one that was not measured."""
+    found = _read("attention-maps")
+    return all(found[word]["videos"].get(str(number), 0.0) >= least for word in ("colour", "shape"))
+
+
 def _read(name: str):
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 

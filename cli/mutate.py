@@ -236,7 +236,11 @@ def read_list(words: list[str]) -> list[Mutation]:
     """Those of the lists in which, or in whose file's name, all words occur. Raises ValueError where an old text is
     not there exactly once."""
     chosen = []
-    rows = [(path.name, row) for path in sorted(LISTS.glob("*.py")) for row in runpy.run_path(str(path))["MUTATIONS"]]
+    rows = [
+        (f"{LISTS.name}/{path.name}", row)
+        for path in sorted(LISTS.glob("*.py"))
+        for row in runpy.run_path(str(path))["MUTATIONS"]
+    ]
     for name, row in rows:
         mutation = Mutation(*row)
         said = " ".join((name, mutation.why, mutation.file, *mutation.tests)).lower()

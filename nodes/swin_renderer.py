@@ -29,7 +29,7 @@ class SwinRendererNode(io.ComfyNode):
                     default=0,
                     min=0,
                     max=1024,
-                    step=1,
+                    step=2,  # an odd one cannot shift
                     tooltip="Length of a window in latent frames (4 video frames each, 8 on LTX); even, so that it can "
                     "shift. Higher sees further and costs more. 0 chooses what suits the model and the anchors: just "
                     "above the trained length without anchors (22 for Wan, 34 for HunyuanVideo, 110 for MiniMax H3, 20 "

@@ -93,7 +93,6 @@ def sample(planner, positive: list, negative: list | None, request: PlanRequest)
 
     def velocity_of(name: str, conditioning: list) -> Velocity:
         text, borders, tokens = text_of(name, conditioning, spec)
-        text = text.to(device, torch.float32)
         sees = text_spans(borders, tokens, count, fps) if len(tokens) > 1 else None
 
         def velocity(z: Tensor, s: float) -> Tensor:

@@ -75,6 +75,15 @@ def test_a_single_prompt_is_seen_by_all_through_the_host_s_attention(planner):
     assert asked == [([1.0], None, attend), ([0.5], None, attend)], "shift 1 leaves the levels at equal distances"
 
 
+def test_half_precision_text_is_read_in_full(planner):
+    [[words, extras]] = text()
+    plans = [
+        patch.sample(planner, [[given, extras]], None, PlanRequest(1.0, steps=1)).tokens
+        for given in (words.bfloat16(), words.bfloat16().float())
+    ]
+    assert torch.equal(*plans)
+
+
 def test_room_is_made_for_one_block_s_activations(planner, monkeypatch):
     asked = []
     load = patch.comfy.model_management.load_models_gpu

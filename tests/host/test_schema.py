@@ -84,3 +84,8 @@ def test_every_node_is_found_by_other_words(name):
     schema = NODE_OF[name].define_schema()
     assert schema.search_aliases
     assert schema.display_name not in schema.search_aliases
+
+
+def test_windows_that_cannot_shift_are_not_offered():
+    [window] = [one for one in NODE_OF["SemVidSwinRenderer"].define_schema().inputs if one.id == "window"]
+    assert window.step == 2 and window.min % 2 == window.default % 2 == window.max % 2 == 0

@@ -9,11 +9,18 @@ HOST_SOUND = ("tests/host/test_swin_sound.py",)
 PLACES = ("tests/host/test_swin_places_newer.py",)
 TIMELINES = ("tests/host/test_prompt_timeline_newer.py",)
 DRAFTS = ("tests/host/test_draft_plan_newer.py",)
-TRAINING = ("tests/host/test_ssg_newer_training.py",)
+TRAINED = "tests/host/test_ssg_newer_training.py"
+FORWARD = (f"{TRAINED}::test_a_training_forward_is_what_the_sampler_gives",)
+LEARNING = (f"{TRAINED}::test_it_learns_and_the_loader_reads_the_file",)
 NEWER_HOST = ("tests/host/test_newer_h3_host.py",)
-NEWER = ("tests/host/test_newer_families.py",)
-WINDOWS = ("tests/host/test_swin_newer.py",)
-DONE = ("tests/host/test_done_newer.py",)
+NEWER = "tests/host/test_newer_families.py"
+TOKENS_OF_LTX = (f"{NEWER}::test_the_sequence_of_ltx",)
+TOKENS_OF_H3 = (f"{NEWER}::test_the_sequence_of_minimax_h3",)
+STREAMS = (f"{NEWER}::test_streams_are_told_apart",)
+LEFT_OUT = (f"{NEWER}::test_attentions_that_the_host_leaves_out_shift_no_others",)
+LENGTHS = (f"{NEWER}::test_the_video_of_ltx",)
+CHUNKS = ("tests/host/test_swin_newer.py::test_automatic_windows_of_minimax_h3_end_on_chunks",)
+DONE = ("tests/host/test_done_newer.py::test_alone_and_beside_others",)
 
 MUTATIONS = [
     (
@@ -62,7 +69,7 @@ MUTATIONS = [
         "if False:",
         DRAFTS,
     ),
-    ("training without the streams' shapes", "host/frozen_model.py", "latent_shapes=shapes,", "", TRAINING),
+    ("training without the streams' shapes", "host/frozen_model.py", "latent_shapes=shapes,", "", FORWARD),
     (
         "a list of tokens counts for a call of other lengths",
         "host/families/minimax.py",
@@ -91,36 +98,42 @@ MUTATIONS = [
         "any(e.refine for e in editors)",
         DONE,
     ),
-    ("what is trained adds nothing", "training/ssg_model.py", "strength * branch(", "0 * branch(", TRAINING),
-    ("LTX's guides count as video", "host/families/ltx.py", "0 if guides is None else", "0 if True else", NEWER),
+    ("what is trained adds nothing", "training/ssg_model.py", "strength * branch(", "0 * branch(", LEARNING),
+    (
+        "LTX's guides count as video",
+        "host/families/ltx.py",
+        "0 if guides is None else",
+        "0 if True else",
+        TOKENS_OF_LTX,
+    ),
     (
         "guides of a grid half as fine count whole",
         "host/families/ltx.py",
         "int((~left_out).sum())",
         "left_out.numel()",
-        NEWER,
+        TOKENS_OF_LTX,
     ),
     (
         "audio and video of one length are taken by their order alone",
         "host/families/ltx.py",
         "ORDER[:2] if dim == module.attention_head_dim else ()",
         "ORDER[:2]",
-        NEWER,
+        STREAMS,
     ),
     (
         "an attention that the host leaves out still counts",
         "host/families/ltx.py",
         " and kind not in off]",
         "]",
-        NEWER,
+        LEFT_OUT,
     ),
-    ("padded cells of H3 are no tokens", "host/families/wan.py", "tuple(ceil(n / p)", "tuple(n // p", NEWER),
+    ("padded cells of H3 are no tokens", "host/families/wan.py", "tuple(ceil(n / p)", "tuple(n // p", TOKENS_OF_H3),
     (
         "LTX's length does not depend on the rate",
         "host/families/ltx.py",
         "(frame_rate or FRAME_RATE)",
         "FRAME_RATE",
-        NEWER,
+        LENGTHS,
     ),
-    ("windows of H3 end anywhere", "host/families/minimax.py", "WINDOW_STEP = 10", "WINDOW_STEP = 2", WINDOWS),
+    ("windows of H3 end anywhere", "host/families/minimax.py", "WINDOW_STEP = 10", "WINDOW_STEP = 2", CHUNKS),
 ]
