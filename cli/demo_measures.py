@@ -76,8 +76,8 @@ def film_maps(server: Server, page: Page, place: int) -> None:
         f"its colour, in {per_hundred(shape)} for its shape; a place picked blindly, in {per_hundred(blind)}."
     )
     how = (
-        f"How this was chosen: number {number + 1} of the {len(items)} prompts of one thing in the row on prompts, the "
-        f"first whose thing does as told and keeps its shape, and whose maps fit. {where(row.nodes, row.template)}"
+        f"How this was chosen: number {number + 1} of the {len(items)} prompts of one thing in the row on prompts. "
+        f"{where(row.nodes, row.template)}"
     )
     parts = [asked(row.asked(number, items[number])), clips(shown), note(f"{measured} {row.limit}"), note(how, "how")]
     page.add(f"<div id='{row.key}'>{section(row.title, row.what, *parts)}</div>", place)

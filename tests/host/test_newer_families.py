@@ -217,6 +217,14 @@ def test_streams_are_told_apart(toys, name, size):
     assert [(site.kind, site.block) for site in seen] == [(kind, block) for block in range(4) for kind in order]
 
 
+def test_channels_tell_streams_apart_where_lengths_and_order_do_not(toys):
+    """The first attention that comes by may be the sound's, where another pack has left the video's out."""
+    model, layout = toys("ltxav"), Layout(7, 1, 7, text=1024, audio=49)
+    module, options = model.model.diffusion_model, {"block_index": 0}
+    kinds = [family_of(model).site(module, options, layout, 49, 49, dim, None).kind for dim in (16, 8)]
+    assert kinds == ["self", "audio"]
+
+
 @pytest.mark.parametrize(
     ("frames", "options", "missing"),
     [

@@ -125,7 +125,7 @@ def losses_of(model, spec, weights, batch):
         ]
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH)
+@pytest.mark.parametrize("name", [*H3[:1], "ltxv"])
 def test_it_learns_and_the_loader_reads_the_file(toys, tmp_path, name):
     """Two videos by heart, seen under other noise than they were learnt with; without a rate nothing moves."""
     model, path = toys(name), tmp_path / "adapter.safetensors"
