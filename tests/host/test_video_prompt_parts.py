@@ -49,8 +49,8 @@ def test_an_expert_of_another_model(monkeypatch, model, expert, layers, message)
     monkeypatch.setattr(patch, "family_of", lambda model: wan)
     with pytest.raises(ValueError, match=f"^{message}"):
         require_compatible(model_of(**model), model_of(**{"blocks": 2} | expert), layers)
-    monkeypatch.setattr(patch, "family_of", lambda model: None)
-    with pytest.raises(ValueError, match="^model: HunyuanVideo cannot carry this expert"):
+    monkeypatch.setattr(patch, "family_of", lambda model: SimpleNamespace(NAME="LTX"))
+    with pytest.raises(ValueError, match="^model: LTX cannot carry this expert"):
         require_compatible(model_of(), model_of(blocks=2), (0, 4))
 
 
