@@ -177,14 +177,15 @@ def test_any_failure_fails(runner, results, words, code):
 def test_every_host_has_its_rounds_one_thread_each(runner, tmp_path):
     hosts = [tmp_path / "a", tmp_path / "b"]
     _, asked = runner([result()], hosts)
-    assert len(asked) == 6 and {one.environment["OMP_NUM_THREADS"] for one in asked} == {"1"}
+    assert len(asked) == 7 and {one.environment["OMP_NUM_THREADS"] for one in asked} == {"1"}
     for host in hosts:
         folders = [one.folders for one in asked if one.environment.get("COMFYUI_PATH") == str(host)]
-        assert sorted(sum(folders, ())) == ["tests/host", "tests/mini", "tests/workflows"]
+        mini = ["tests/mini"] if host == hosts[0] else []
+        assert sorted(sum(folders, ())) == ["tests/host", *mini, "tests/workflows"]
 
 
 def test_every_folder_of_tests_is_in_a_round():
     root = testing.ROOT / "tests"
     folders = {f"tests/{path.name}" for path in root.iterdir() if list(path.glob("test_*.py"))}
-    assert folders == {*sum(testing.HOST_FREE, ()), *sum(testing.WITH_HOST, ())}
+    assert folders == {*sum(testing.HOST_FREE, ()), *sum(testing.WITH_HOST + testing.ONE_HOST, ())}
     assert sys.version_info >= (3, 10)
