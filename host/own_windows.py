@@ -189,7 +189,7 @@ def _one_after_another(executor, guider, sigmas, extra_args, callback, noise, *a
         for number, window in enumerate(windows):
             handler.turn, own, steps = Turn(number, finished.clone()), _own(window), _Steps(callback, number, windows)
             found = executor(*passed, steps, noise, *args, **kwargs)
-            clean = found if float(sigmas[-1]) == 0 else steps.denoised
+            clean = found if float(sigmas[-1]) == 0 or steps.denoised is None else steps.denoised
             video[:, :, own], finished[:, :, own] = found[:, :, own].to(video), clean[:, :, own].to(video)
     finally:
         handler.turn = None
