@@ -227,8 +227,8 @@ class Tell(Row):
     )
     measured = "a part of a story comes in its time, as told"
     limit = (
-        "The borders are mended by half: the thing goes on where it was at {join} of 100, at the others it jumps."
-    ).format(join=per_hundred(in_table("stories-100", "join", 2)))
+        "The borders are mended in part: the thing goes on where it was at {join} of 100, at the others it jumps."
+    ).format(join=per_hundred(in_table("stories-100-in-turn", "join", 1)))
 
     def items(self) -> list[Story]:
         return sample_stories(100, 12, "heldout", 4)
@@ -255,7 +255,7 @@ class Tell(Row):
             )
             for label, strength, table, place in (
                 ("Lines alone (counted on ten others)", 0.0, "stories-4x", 3),
-                ("Lines, and frames that look nearby", 1.0, "stories-100", 2),
+                ("Lines, and frames that look nearby", 1.0, "stories-100-in-turn", 1),
             )
         ]
 

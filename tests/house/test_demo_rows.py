@@ -46,7 +46,7 @@ def test_the_averages_are_those_of_the_variants(tmp_path):
     assert [one.value for one in averages(Long())] == [cell("long-4x", score, i)["value"] for i in (0, 1, 4)]
     assert [one.value for one in averages(Tell())] == [
         cell("stories-4x", "event", 3)["value"],
-        cell("stories-100", "event", 2)["value"],
+        cell("stories-100-in-turn", "event", 1)["value"],
     ]
     assert [one.value for one in averages(Heed())] == [
         cell("adherence-mini-i2v", "motion or attribute", i)["value"] for i in (0, 2)
