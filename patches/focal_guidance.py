@@ -189,7 +189,7 @@ def guide(
     if call.site.stream == "side" or block not in plan.weak | plan.sources or not call.positive_rows:
         return proceed(call)
     rows, kept = call.positive_rows, call.forward.once((NAME, call.crop), Kept)
-    strength = over_cfg(call, config.strength) if config.per_cfg else config.strength
+    strength = over_cfg(call, config.strength, config.per_cfg)
     if call.site.kind == "image":
         if block in plan.weak:
             kept.anchor = image_anchor(config, call, rows)
@@ -238,7 +238,7 @@ def region_of_tokens(config: FocalGuidance, call: Call) -> Tensor:
     """[frames * area, 1] of the part of the video that this call shows."""
     layout, crop = call.forward.layout, call.crop
     frames = call.forward.run.total_frames or layout.frames
-    region = per_latent_frame(NAME, config.region, frames, call.forward.family.first_frames)
+    region = per_latent_frame("region", config.region, frames, call.forward.family.first_frames)
     if not crop.whole_picture:
         region = crop_mask(region, crop.video, crop.top, crop.left, crop.height, crop.width)
     frames = region[list(crop.frames)] if len(region) > 1 else region.expand(layout.frames, -1, -1)

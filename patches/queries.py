@@ -13,9 +13,10 @@ def on_positive_rows(call: Call, value: float) -> Tensor:
     return values.to(call.q).view(-1, 1, 1)
 
 
-def over_cfg(call: Call, strength: float) -> float:
-    """`strength` / CFG where CFG is above 1: guidance multiplies what is added to the positive prompt's rows alone."""
-    return strength / max(call.forward.run.cfg, 1.0)
+def over_cfg(call: Call, strength: float, wanted: bool) -> float:
+    """`strength`, where `wanted` over a CFG above 1: guidance multiplies what is added to the positive prompt's rows
+    alone."""
+    return strength / max(call.forward.run.cfg, 1.0) if wanted else strength
 
 
 def for_video(call: Call, changed: Call, proceed: Continue) -> Tensor:

@@ -87,20 +87,21 @@ def prompt_and_weights(module: SSGAdapter, guide: Guide, call: Call) -> tuple[Pr
     layout, crop = call.forward.layout, call.crop
     total_frames = call.forward.run.total_frames or layout.frames
 
-    def here(x: Tensor) -> Tensor:
-        x = per_latent_frame(NAME, x, total_frames, call.forward.family.first_frames)
+    def here(name: str, x: Tensor) -> Tensor:
+        x = per_latent_frame(name, x, total_frames, call.forward.family.first_frames)
         return x if len(x) == 1 else x[list(crop.frames)]
 
-    features = here(guide.features).to(call.q)
+    features = here("clip_vision_output", guide.features).to(call.q)
     weight = torch.full((1, 1, 1), guide.strength)
     if guide.mask is not None:
-        mask = here(guide.mask)
+        mask = here("mask", guide.mask)
         if not crop.whole_picture:
             mask = crop_mask(mask, crop.video, crop.top, crop.left, crop.height, crop.width)
         weight = guide.strength * token_weights(mask, layout.height, layout.width)
-    rows, columns = layout.patch
-    part = View(crop.top / rows, crop.left / columns, crop.video[0] / rows, crop.video[1] / columns)
-    view = None if crop.whole_picture else part
+    view = None
+    if not crop.whole_picture:
+        rows, columns = layout.patch
+        view = View(crop.top / rows, crop.left / columns, crop.video[0] / rows, crop.video[1] / columns)
     clock = call.forward.family.clock(call.forward.module, call.forward.arguments)
     return module.prompt(features, layout.height, layout.width, view, clock), weight.to(call.q)
 

@@ -47,7 +47,7 @@ def apply(model, config: TextContrast):
     def edit(call: Call, proceed) -> Tensor:
         if call.site.block not in blocks or call.site.stream == "side" or not call.positive_rows:
             return proceed(call)
-        weight = on_positive_rows(call, over_cfg(call, config.strength) if config.per_cfg else config.strength)
+        weight = on_positive_rows(call, over_cfg(call, config.strength, config.per_cfg))
         if call.site.kind == "joint":
             return for_video(call, with_contrasted_values(call, weight, config.keep_norm), proceed)
         video = slice(call.before, call.q.shape[1] - call.after)
