@@ -219,7 +219,7 @@ def plot(result: dict, path: Path) -> None:
         axes.plot(row["ratio"], y, "o", color=colour)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_yticks(range(len(rows)), [f"{title}: {row['name']}" for title, row in reversed(rows)])
-    axes.set_xlabel("time of a step over one of the unpatched host")
+    axes.set_xlabel("time of a step over one of the unpatched host", loc="right")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
