@@ -87,6 +87,19 @@ def test_the_mini_workflow(server):
 
 
 @needs_t2v
+def test_all_routes_of_a_long_video_in_one_workflow(server):
+    """With each of them off it is the plain model; each by itself changes the video."""
+    short = {"draft": {"steps": 2}, "start": {"steps": 2}, "plan": {"length": 29}, "semantic_plan": {"steps": 2}}
+    off = {"start": {"steps": 2, "sigma": 1.0}, "swin": {"strength": 0.0}, "apply": {"strength": 0.0}}
+    on = {"start": {"steps": 2}, "swin": {"strength": 1.0}, "apply": {"strength": 1.0}}
+    plain = read_video(server.run(mini.workflow("mini_t2v", latent={"length": 29}, sampler={"steps": 2}))[0])
+    assert read_video(server.run(mini.workflow("mini_long_routes", **short | off))[0]).equal(plain)
+    for route, inputs in (on | {"context": {"context_length": 21}}).items():
+        api = mini.workflow("mini_long_routes", **short | off | {route: inputs})
+        assert not read_video(server.run(api)[0]).equal(plain), route
+
+
+@needs_t2v
 def test_a_low_sigma_shows_the_draft_stretched(server, story):
     api = mini.workflow(
         "mini_long_draft", start={"steps": 2, "sigma": 0.02}, plan={"frames": ["load", 0], "length": 41}
