@@ -62,17 +62,13 @@ def normalised(maps: Tensor) -> Tensor:
     return (maps - low) / (high - low) if high > low else torch.zeros_like(maps)
 
 
-def spread_frames(maps: Tensor, frames: int) -> Tensor:
-    """One map per latent frame -> one per video frame: the first latent frame is one video frame, each other one
-    (frames - 1) / (latents - 1) of them."""
-    latents = len(maps)
-    if frames == latents:
+def spread_frames(maps: Tensor, frames: int, firsts: list[int]) -> Tensor:
+    """One map per latent frame -> one per video frame. firsts: the first video frame of each latent frame, then the
+    number of video frames, by the rhythm of the model's VAE. Raises ValueError for other counts of `frames`."""
+    if frames == len(maps):
         return maps
-    each = (frames - 1) // (latents - 1) if latents > 1 else 0
-    if latents > 1 and (each == 0 or 1 + each * (latents - 1) != frames):
+    if frames != firsts[-1]:
         raise ValueError(
-            f"{counted(frames, 'video frame')} for {counted(latents, 'latent frame')};"
-            f" these make {1 + 4 * (latents - 1)}"
+            f"{counted(frames, 'video frame')} for {counted(len(maps), 'latent frame')}; these make {firsts[-1]}"
         )
-    index = [0 if frame == 0 or not each else 1 + (frame - 1) // each for frame in range(frames)]
-    return maps[index]
+    return maps.repeat_interleave(torch.tensor(firsts).diff(), dim=0)

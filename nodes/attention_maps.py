@@ -3,6 +3,7 @@
 import torch
 from comfy_api.latest import io
 
+from ..host.families import family_of
 from ..kernels.keywords import parse
 from ..patches.attention_maps import attention_maps, overlay, pixels
 from .common import GUIDANCE, rgb
@@ -84,6 +85,7 @@ class AttentionMapsNode(io.ComfyNode):
     ) -> io.NodeOutput:
         frames = None if image is None else rgb("image", image)
         maps = attention_maps(model, clip, positive, text, parse(words), latent, blocks, at, seed)
-        pairs = [overlay(one, frames, pixels(model, latent)) for one in maps]
+        size, family = pixels(model, latent), family_of(model)
+        pairs = [overlay(one, frames, size, family.first_frames) for one in maps]
         masks, overlays = (list(part) for part in zip(*pairs))
         return io.NodeOutput([mask.to(torch.float32) for mask in masks], overlays)

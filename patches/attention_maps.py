@@ -1,11 +1,13 @@
 """Attention Maps of a MODEL: one pass on a finished latent, in which blocks show where the video looks at words."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
 from ..host.editing import Call, edit_attention
-from ..host.families import family_of
+from ..host.families import family_of, wan
 from ..host.levels import Predict, visit_levels
 from ..host.text_features import text_features
 from ..host.text_tokens import PICTURES, prompt_tokens
@@ -80,17 +82,23 @@ def attention_maps(
     return maps.to(torch.device("cpu"))
 
 
-def overlay(maps: Tensor, frames: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def overlay(
+    maps: Tensor,
+    frames: Tensor | None,
+    size: tuple[int, int],
+    first_frames: Callable[[int], list[int]] = wan.first_frames,
+) -> tuple[Tensor, Tensor]:
     """A word's map [latent frames, rows, columns] as MASK [n, height, width] and as a heat map over the frames.
 
     Least to most attention in the whole video is 0 to 1. frames: [n, height, width, 3], one per latent or per video
-    frame, or None: one mask per latent frame, of `size`, over grey. Raises ValueError for another number of frames.
+    frame, or None: one mask per latent frame, of `size`, over grey. first_frames: of the model's family. Raises
+    ValueError for another number of frames.
     """
     maps = normalised(maps)
     if frames is not None:
         size = tuple(frames.shape[1:3])
         try:
-            maps = spread_frames(maps, len(frames))
+            maps = spread_frames(maps, len(frames), first_frames(len(maps)))
         except ValueError as error:
             raise ValueError(f"image: {error}. Connect the frames decoded from this latent.") from None
     mask = functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
