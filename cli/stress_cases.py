@@ -43,12 +43,21 @@ MINIS = {  # name -> trained parts it needs, changes
     "mini_adherence": (("i2v",), STEPS | FIRST | {"focal": {"strength": 1.0}, "contrast": {"strength": 1.0}}),
     "mini_i2v": (("i2v",), STEPS | FIRST | {"swin": {"strength": 1.0, "window": 4}}),
     "mini_long_draft": (("t2v",), {"draft": {"steps": 2}, "start": {"steps": 2}, "plan": {"length": 33}}),
+    "mini_long_routes": (
+        ("t2v", "planner", "plan_adapter"),
+        {"draft": {"steps": 2}, "start": {"steps": 2}, "plan": {"length": 33}, "semantic_plan": {"steps": 2}},
+    ),
     "mini_semantic_plan": (
         ("t2v", "planner", "plan_adapter"),
         STEPS | {"plan": {"steps": 2, "seconds": 1.31}, "latent": SHORT},
     ),
     "mini_ssg_adapter": (("t2v", "ssg_adapter"), STEPS),
     "mini_story": (("t2v",), STEPS | TOLD | {"latent": SHORT, "swin": {"window": 4}}),
+    "mini_story_context_windows": (("t2v",), STEPS | TOLD | {"latent": {"length": 29}}),
+    "mini_story_plan": (
+        ("t2v", "planner", "plan_adapter"),
+        STEPS | TOLD | {"latent": SHORT, "swin": {"window": 4}, "plan": {"steps": 2, "seconds": 1.31}},
+    ),
     "mini_t2v": (("t2v",), STEPS),
     "mini_t2v_context_windows": (("t2v",), STEPS | {"latent": {"length": 29}}),
     "mini_v2v": (("t2v",), STEPS | CLIP | {"swin": {"strength": 1.0, "window": 4}}),
