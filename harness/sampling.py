@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import comfy.clip_vision
 import comfy.nested_tensor
 import comfy.sample
+import comfy.samplers
 import comfy.utils
 import torch
 from torch import Tensor
@@ -157,9 +158,10 @@ def clip_vision(**states) -> comfy.clip_vision.Output:
     return output
 
 
-def sample(model, shot: Shot, callback=None, positive=None, negative=None) -> Tensor:
+def sample(model, shot: Shot, callback=None, positive=None, negative=None, sampler=None) -> Tensor:
     """[batch, channels, frames, height, width]; of a model that makes sound along both latents, [batch, 1, numbers].
-    positive, negative: CONDITIONING in place of the shot's own."""
+    positive, negative: CONDITIONING in place of the shot's own; sampler: a SAMPLER in place of its name, for a whole
+    schedule."""
     toy = EVERY[shot.toy]
     shape = (shot.batch, toy.channels, shot.frames, shot.height, shot.width)
     mask = None
@@ -178,6 +180,10 @@ def sample(model, shot: Shot, callback=None, positive=None, negative=None) -> Te
         sound = sound_shape(shot)
         noise = comfy.nested_tensor.NestedTensor((noise, seeded(*sound, seed=shot.seed + 100)))
         latent = comfy.nested_tensor.NestedTensor((latent, torch.zeros(sound)))
+    if sampler is not None:
+        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", shot.steps)
+        how = {"noise_mask": mask, "callback": callback, "seed": shot.seed, "disable_pbar": True}
+        return comfy.sample.sample_custom(model, noise, shot.cfg, sampler, sigmas, *conds, latent, **how)
     out = comfy.sample.sample(
         model,
         noise,

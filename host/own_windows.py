@@ -18,7 +18,9 @@ from torch import Tensor
 from .schedule import Interval
 
 NAME = "semantic_video_windows"
-Ahead = Callable[[Tensor, Tensor, float], Tensor]  # noisy frames, what they are thought to be, sigma -> frames
+# noisy frames, what they are thought to be, sigma, whether for the negative prompt -> frames
+Ahead = Callable[[Tensor, Tensor, float, bool], Tensor]
+Leg = tuple[int, int]  # a run of the sampler over part of a schedule: its first and its last noise level, by index
 
 
 class Window(NamedTuple):
@@ -45,12 +47,23 @@ class OwnWindows(core.IndexListContextHandler):
     """plan: what to do in a run; interval: of the schedule in which it is done. ahead: what becomes of the frames with
     which a window begins and whose answer is dropped (weight 0), by what the windows before have answered in this step,
     for each conditioning its own; None: they stay as they are. in_turn: one window after another, so that those before
-    have answered for good; the interval is then the whole schedule."""
+    have answered for good; the interval is then the whole schedule. apart: whether the negative prompt is shown other
+    frames than the positive one. legs: noise levels -> the runs of the sampler that windows in turn take, except the
+    first."""
 
-    def __init__(self, plan: Plan, interval: Interval, ahead: Ahead | None = None, in_turn: bool = False):
+    def __init__(
+        self,
+        plan: Plan,
+        interval: Interval,
+        ahead: Ahead | None = None,
+        in_turn: bool = False,
+        apart: bool = False,
+        legs: Callable[[list[float]], list[Leg]] = lambda sigmas: [(0, len(sigmas) - 1)],
+    ):
         fuse = core.ContextFuseMethod(NAME, self._weights)
         super().__init__(core.ContextSchedule(NAME, None), fuse, dim=2, causal_window_fix=False)
-        self.plan, self.interval, self.ahead, self.in_turn = plan, interval, ahead, in_turn
+        self.plan, self.interval, self.ahead, self.in_turn, self.apart = plan, interval, ahead, in_turn, apart
+        self.legs = legs
         self.turn: Turn | None = None
         self._shares: dict[tuple[int, ...], Sequence[float]] = {}
         self._answers: list[Tensor] = []  # of each conditioning, of the windows of this step so far
@@ -92,41 +105,39 @@ class OwnWindows(core.IndexListContextHandler):
         x, sigma = window_state.latents[0], float(timestep.max())
         if self.ahead is None:
             return [answered(window, conds, x) for window in windows]
-        if self.turn is None:
-            return [self._led(window, conds, x, sigma, answered) for window in windows]
-        led = self._lead_in(windows[0][1])
-        shown = x.clone()
-        shown[:, :, led] = self.ahead(x[:, :, led], self.turn.finished[:, :, led].to(x), sigma).to(x)
-        return [answered(windows[0], conds, shown)]
-
-    def _lead_in(self, window) -> list[int]:
-        weights = self._shares[tuple(window.index_list)]
-        return [frame for frame, weight in zip(window.index_list, weights) if weight == 0]
-
-    def _led(self, numbered, conds: list, x: Tensor, sigma: float, answered: Callable):
-        """What the host finds in a window whose first frames, of weight 0, are ahead of it; each conditioning in a call
-        of its own."""
-        number, window = numbered
-        if number == 0:
-            self._answers = [torch.zeros_like(x) for _ in conds]
-        weights, led = self._shares[tuple(window.index_list)], self._lead_in(window)
-
-        def alone(which: int):
-            shown = x.clone()
-            shown[:, :, led] = self.ahead(x[:, :, led], self._answers[which][:, :, led], sigma).to(x)
-            return answered(numbered, [cond if i == which else None for i, cond in enumerate(conds)], shown)
-
-        if led:
-            parts = {which: alone(which) for which, cond in enumerate(conds) if cond is not None}
-            found = next(iter(parts.values()))
-            for which, part in parts.items():
-                found.sub_conds_out[which] = part.sub_conds_out[which]
-        else:
-            found = answered(numbered, conds, x)
-        share = torch.tensor(weights, device=x.device, dtype=x.dtype).view(1, 1, -1, 1, 1)
-        for answer, out in zip(self._answers, found.sub_conds_out):
-            answer[:, :, window.index_list] += share * out[0].to(x)
+        if self.turn is not None:
+            return [self._led(windows[0], conds, x, sigma, answered, [self.turn.finished.to(x)] * len(conds))]
+        found = []
+        for number, window in windows:
+            if number == 0:
+                self._answers = [torch.zeros_like(x) for _ in conds]
+            found.append(self._led((number, window), conds, x, sigma, answered, self._answers))
+            share = torch.tensor(self._shares[tuple(window.index_list)], device=x.device, dtype=x.dtype)
+            for answer, out in zip(self._answers, found[-1].sub_conds_out):
+                answer[:, :, window.index_list] += share.view(1, 1, -1, 1, 1) * out[0].to(x)
         return found
+
+    def _led(self, numbered, conds: list, x: Tensor, sigma: float, answered: Callable, past: list[Tensor]):
+        """What the host finds in a window whose first frames, of weight 0, are ahead of it. past: for each
+        conditioning the video so far; conditionings that are shown different frames take calls of their own."""
+        frames = numbered[1].index_list
+        led = [frame for frame, weight in zip(frames, self._shares[tuple(frames)]) if weight == 0]
+        if not led:
+            return answered(numbered, conds, x)
+
+        def shown(which: int) -> Tensor:
+            out, negative = x.clone(), len(conds) == 2 and which == 1
+            out[:, :, led] = self.ahead(x[:, :, led], past[which][:, :, led], sigma, negative).to(x)
+            return out
+
+        if self.turn is not None and not self.apart:
+            return answered(numbered, conds, shown(0))
+        given = [which for which, cond in enumerate(conds) if cond is not None]
+        alone = {which: [cond if i == which else None for i, cond in enumerate(conds)] for which in given}
+        parts = [answered(numbered, alone[which], shown(which)) for which in given]
+        for which, part in zip(given, parts):
+            parts[0].sub_conds_out[which] = part.sub_conds_out[which]
+        return parts[0]
 
     def _weights(self, length: int, idxs: list[int], **kwargs) -> list[float]:
         return list(self._shares[tuple(idxs)])
@@ -160,35 +171,51 @@ def spoken_for(options: dict, frames: Sequence[int]) -> tuple[int, ...]:
     return tuple(min(max(frame, window.first), window.last - 1) for frame in frames)
 
 
-def with_own_windows(model, plan: Plan, interval: Interval, ahead: Ahead | None = None, in_turn: bool = False):
-    """A clone of MODEL that runs in the windows of `plan`; a plan given before is replaced. Raises ValueError where
-    ComfyUI's context windows are there already."""
+def with_own_windows(model, plan: Plan, interval: Interval, **how):
+    """A clone of MODEL that runs in the windows of `plan`, as `OwnWindows` has them; a plan given before is replaced.
+    Raises ValueError where ComfyUI's context windows are there already."""
     before = model.model_options.get("context_handler")
     if before is not None and not isinstance(before, OwnWindows):
         raise ValueError(
             "model: ComfyUI's context windows cut the video already. Remove that node, or set lead_in and blend to 0."
         )
     model = model.clone()
-    model.model_options["context_handler"] = OwnWindows(plan, interval, ahead, in_turn)
+    model.model_options["context_handler"] = OwnWindows(plan, interval, **how)
     if not model.get_wrappers(WrappersMP.PREPARE_SAMPLING, NAME):
         model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, NAME, _room_for_one)
         model.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, NAME, _one_after_another)
     return model
 
 
-def _one_after_another(executor, guider, sigmas, extra_args, callback, noise, *args, **kwargs):
-    """A run of the sampler for each window, where they take turns."""
+def _one_after_another(
+    executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
+):
+    """A run of the sampler for each window, where they take turns. In all but the first it goes the legs of the
+    schedule, each from what the one before thought the video is; a sampler that does not tell goes one leg."""
     options = extra_args["model_options"]
-    handler, passed = options.get("context_handler"), (guider, sigmas, extra_args)
+    handler, whole = options.get("context_handler"), (0, len(sigmas) - 1)
+
+    def run(leg: Leg, tell: Callable | None, noise: Tensor, given: Tensor | None) -> Tensor:
+        part = sigmas[leg[0] : leg[1] + 1]
+        return executor(guider, part, extra_args, tell, noise, given, denoise_mask, disable_pbar)
+
     in_turn = isinstance(handler, OwnWindows) and handler.in_turn
     windows = handler.plan(noise.shape[2], options["transformer_options"]) if in_turn else []
     if len(windows) < 2:
-        return executor(*passed, callback, noise, *args, **kwargs)
+        return run(whole, callback, noise, latent_image)
+    again = handler.legs(sigmas.tolist())
+    length = sum(last - first for first, last in again)
+    steps = _Steps(callback, whole[1] + length * (len(windows) - 1))
+    random = torch.Generator().manual_seed(extra_args.get("seed") or 0)
     video, finished = torch.zeros_like(noise), torch.zeros_like(noise)
     try:
         for number, window in enumerate(windows):
-            handler.turn, own, steps = Turn(number, finished.clone()), _own(window), _Steps(callback, number, windows)
-            found = executor(*passed, steps, noise, *args, **kwargs)
+            handler.turn, own = Turn(number, finished.clone()), _own(window)
+            first_leg, *more = [whole] if number == 0 or steps.denoised is None else again
+            found = run(first_leg, steps.from_here(first_leg), noise, latent_image)
+            for leg in more:
+                fresh = torch.randn(noise.shape, generator=random).to(noise)
+                found = run(leg, steps.from_here(leg), fresh, steps.denoised)
             clean = found if float(sigmas[-1]) == 0 or steps.denoised is None else steps.denoised
             video[:, :, own], finished[:, :, own] = found[:, :, own].to(video), clean[:, :, own].to(video)
     finally:
@@ -197,17 +224,22 @@ def _one_after_another(executor, guider, sigmas, extra_args, callback, noise, *a
 
 
 class _Steps:
-    """A sampler's callback in one of several windows: tells how far all of them are. denoised: what the last step took
-    for the video without noise."""
+    """A sampler's callback in one of several runs: tells how far all of them are. total: steps of all runs; denoised:
+    what the last step took for the video without noise."""
 
-    def __init__(self, callback: Callable | None, number: int, windows: list[Window]):
-        self.callback, self.number, self.windows = callback, number, len(windows)
+    def __init__(self, callback: Callable | None, total: int):
+        self.callback, self.total = callback, total
+        self.before = self.until = 0  # steps of the runs before this one, and with it
         self.denoised: Tensor | None = None
+
+    def from_here(self, leg: Leg) -> "_Steps":
+        self.before, self.until = self.until, self.until + leg[1] - leg[0]
+        return self
 
     def __call__(self, step: int, denoised: Tensor, x: Tensor, total: int) -> None:
         self.denoised = denoised
         if self.callback is not None:
-            self.callback(self.number * total + step, denoised, x, self.windows * total)
+            self.callback(self.before + step, denoised, x, self.total)
 
 
 def _own(window: Window) -> list[int]:

@@ -7,11 +7,16 @@ What a window begins with is made as the beginning of a video: the model knows n
 place, and its answer is dropped (ComfyUI's causal_window_fix drops one frame so). Around a border `blend`
 frames of either side are answered by both windows, by weights that rise evenly (our choice).
 
-A window decides where things are while its lead-in is still noise, and so they jump at its border. `sharpened` gives it
+A window decides where things are while its lead-in is still noise, and so they jump at its border. `renoised` gives it
 a lead-in that is ahead of it, at a share r of the noise, by what the window before has answered (our choice; models
 trained for it know their past without noise, as in Diffusion Forcing, arXiv 2407.01392):
 
-    eps = (x - (1 - sigma) x0) / sigma        x' = (1 - r sigma) x0 + r sigma eps
+    eps = (x - (1 - sigma) x0) / sigma        x' = (1 - l) x0 + l eps        l = r sigma
+
+History guidance (Diffusion Forcing Transformer, arXiv 2502.06764) hides the past from the negative prompt, so that CFG
+guides toward it as well. Here the negative prompt's lead-in is noisier by h, 1 being noise alone (our choice):
+
+    l = r sigma + h (1 - r sigma)
 """
 
 from collections.abc import Sequence
@@ -48,10 +53,15 @@ def overlapping(spans: Sequence[Span], lead_in: int = 0, blend: int = 0) -> list
     return windows
 
 
-def sharpened(x: Tensor, x0: Tensor, sigma: float, share: float) -> Tensor:
-    """Frames x = (1 - sigma) x0 + sigma eps of a flow model at `share` of the noise, with the same eps; x0: what they
-    are thought to be without any, of the same shape. share 1: x. sigma 0: x0."""
+def lead_level(sigma: float, share: float, hidden: float = 0.0) -> float:
+    """Noise level l of a lead-in. sigma: its window's; share: r, 0..1; hidden: h, 0..1."""
+    return share * sigma + hidden * (1 - share * sigma)
+
+
+def renoised(x: Tensor, x0: Tensor, sigma: float, level: float) -> Tensor:
+    """Frames x = (1 - sigma) x0 + sigma eps of a flow model at another level of the same noise eps; x0: what they are
+    thought to be without any, of the same shape. sigma 0: x0, since it tells no noise."""
     if sigma <= 0:
         return x0
     noise = (x - (1 - sigma) * x0) / sigma
-    return (1 - share * sigma) * x0 + share * sigma * noise
+    return (1 - level) * x0 + level * noise

@@ -173,6 +173,29 @@ class SwinRendererNode(io.ComfyNode):
                     "which then knows for sure what it goes on from: objects jump less at its border. together takes "
                     "each step in all windows.",
                 ),
+                io.Float.Input(
+                    "lead_guidance",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    advanced=True,
+                    optional=True,
+                    tooltip="With lead_in and CFG above 1: how far noise hides the lead-in from the negative prompt, "
+                    "so that CFG also guides toward what went before. Near 1 objects jump less at borders, and events "
+                    "come less surely; 0 is off, and little happens up to 0.5.",
+                ),
+                io.Int.Input(
+                    "restarts",
+                    default=0,
+                    min=0,
+                    max=16,
+                    advanced=True,
+                    optional=True,
+                    tooltip="With order one after another: how many times each window but the first goes back to much "
+                    "noise and through those steps again, so that it agrees better with what went before. Higher is "
+                    "surer, and each takes about as many steps as lie between noise levels 0.97 and 0.85.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model, rendering in windows.")],
         )
@@ -198,6 +221,8 @@ class SwinRendererNode(io.ComfyNode):
         lead_noise=0.25,
         sound="whole",
         order="together",
+        lead_guidance=0.0,
+        restarts=0,
     ) -> io.NodeOutput:
         config = SwinRenderer(
             window,
@@ -216,5 +241,7 @@ class SwinRendererNode(io.ComfyNode):
             lead_noise,
             sound,
             order,
+            lead_guidance,
+            restarts,
         )
         return io.NodeOutput(apply(model, config))

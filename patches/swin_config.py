@@ -24,10 +24,12 @@ class SwinRenderer:
     lead_in, blend: where windows follow a timeline, each goes through the whole model on its own, with `lead_in` frames
     before it whose answer is dropped, and `blend` frames on either side of a border answered by both its windows. 0 and
     0: windows act in the blocks alone. lead_noise: how noisy a lead-in is beside its window, by what the window before
-    has answered; 1 = as noisy.
+    has answered; 1 = as noisy. lead_guidance: how far noise hides the lead-in from the negative prompt, so that CFG
+    guides toward it too; 0 = not at all, 1 = noise alone.
 
     order: whether windows that go through the model on their own take each step together, or one after another all
-    steps, so that a lead-in is finished.
+    steps, so that a lead-in is finished. restarts: how many times each of those but the first goes back to a high noise
+    level.
 
     sound: whether a stream of sound beside the video's (LTX-2) is cut as well.
     """
@@ -48,6 +50,8 @@ class SwinRenderer:
     lead_noise: float = 0.25
     sound: Sound = "whole"
     order: Order = "together"
+    lead_guidance: float = 0.0
+    restarts: int = 0
 
     def __post_init__(self):
         if self.window < 0:
@@ -82,6 +86,12 @@ class SwinRenderer:
             raise ValueError(f"lead_in {self.lead_in}, blend {self.blend}: must not be negative; 0 is none.")
         if not 0.0 <= self.lead_noise <= 1.0:
             raise ValueError(f"lead_noise {self.lead_noise}: must be from 0 (none) to 1 (as noisy as its window).")
+        if not 0.0 <= self.lead_guidance <= 1.0:
+            raise ValueError(
+                f"lead_guidance {self.lead_guidance}: must be from 0 (off) to 1 (hidden from the negative prompt)."
+            )
+        if self.restarts < 0:
+            raise ValueError(f"restarts {self.restarts}: must not be negative; 0 is none.")
         if self.on_their_own:
             self._refuse_what_spans_windows()
 

@@ -15,7 +15,8 @@ from ..host.forward import Forward, Run
 from ..host.own_windows import Window, shows_own_window, with_own_windows
 from ..host.pieces import Piece, Pieces
 from ..host.timeline import TIMELINE
-from ..kernels.overlap import overlapping, sharpened
+from ..kernels.overlap import lead_level, overlapping, renoised
+from ..kernels.restarts import legs
 from ..kernels.swin_renderer import (
     anchor_frames,
     anchor_interval,
@@ -256,8 +257,10 @@ def apply(model, config: SwinRenderer):
         return (by_crop(edit) if timeline_of(call.forward.options) else edit)(call, proceed)
 
     if config.on_their_own and config.strength > 0:
-        ahead = partial(sharpened, share=config.lead_noise) if config.lead_noise < 1 else None
-        model = with_own_windows(model, chosen.on_their_own, config.interval, ahead, config.in_turn)
+        ahead = partial(lead_in, config) if config.lead_noise < 1 or config.lead_guidance > 0 else None
+        again = partial(legs, restarts=config.restarts)
+        how = {"ahead": ahead, "in_turn": config.in_turn, "apart": config.lead_guidance > 0, "legs": again}
+        model = with_own_windows(model, chosen.on_their_own, config.interval, **how)
     if config.compressed and chosen.family.time_rope is None and config.strength > 0:
         model = edit_inputs(
             model, PLACES, lambda forward: chosen.during(forward.run).places(forward), interval=config.interval
@@ -274,6 +277,12 @@ def apply(model, config: SwinRenderer):
         pieces=lambda forward: chosen.during(forward.run).pieces(forward),
         active=config.strength > 0,
     )
+
+
+def lead_in(config: SwinRenderer, x: torch.Tensor, x0: torch.Tensor, sigma: float, negative: bool) -> torch.Tensor:
+    """What a prompt is shown of the frames before a window. x: as noisy as the window; x0: what they are thought to be;
+    negative: for the negative prompt, from which `lead_guidance` hides them."""
+    return renoised(x, x0, sigma, lead_level(sigma, config.lead_noise, config.lead_guidance if negative else 0.0))
 
 
 def require_room(window: int, budget: int) -> None:

@@ -1,6 +1,7 @@
 """Windows of a story one after another: the sampler's whole run for each, led in by finished frames, written out."""
 
 import comfy.context_windows
+import comfy.samplers
 import pytest
 import torch
 
@@ -8,24 +9,25 @@ from semantic_video.harness.sampling import Shot, sample, seeded
 from semantic_video.harness.toy import EVERY
 from semantic_video.host.schedule import Interval
 from semantic_video.patches.swin_renderer import SwinRenderer, apply
-from semantic_video.tests.host.test_swin_own_windows import CLOSE, reference
+from semantic_video.tests.host.test_swin_own_windows import CLOSE, levels, reference
 from semantic_video.tests.host.test_swin_timeline import told
 
 LED = [((0, 1, 2), 0), ((1, 2, 3, 4, 5, 6), 2), ((5, 6, 7, 8), 2)]  # frames of each window, and how many lead in
 IN_TURN = dict(lead_in=2, order="one after another")
 
 
-def written_out(model, shot, share):
+def written_out(model, shot, share, hidden=0.0, restarts=0):
     """All of the run for the first window, then for the second: frames before it are given to the model at `share` of
     the noise, and to the sampler as what they are."""
     inside, done, video = model.model.process_latent_in, None, None
-    noise = seeded(shot.batch, EVERY[shot.toy].channels, shot.frames, shot.height, shot.width, seed=shot.seed)
+    start = seeded(shot.batch, EVERY[shot.toy].channels, shot.frames, shot.height, shot.width, seed=shot.seed)
+    random = torch.Generator().manual_seed(shot.seed)
     for frames, lead in LED:
-        frames, clean = list(frames), []
+        frames, clean, noises = list(frames), [], [start]
         own = frames[lead:]
 
-        def each(run, args, frames=frames, lead=lead, own=own, done=done):
-            x, given, sigma = args["input"], args["c"], float(args["timestep"].max())
+        def each(run, args, frames=frames, lead=lead, own=own, done=done, noises=noises):
+            x, given = args["input"], args["c"]
             window = comfy.context_windows.IndexListContextWindow(frames, dim=2, total_frames=x.shape[2])
             options = given["transformer_options"] | {"context_window": window}
             cut = {"c_concat": given["c_concat"][:, :, frames]} if "c_concat" in given else {}
@@ -34,32 +36,97 @@ def written_out(model, shot, share):
                 both = [1 + (len(x) > len(done)), 1, 1, 1, 1]
                 out = done.repeat(both)
                 before = out[:, :, frames[:lead]]
-                eps = noise.repeat(both)[:, :, frames[:lead]]
-                shown[:, :, :lead] = (1 - share * sigma) * before + share * sigma * eps
+                eps = noises[-1].repeat(both)[:, :, frames[:lead]]
+                level = levels(args, share, hidden).unsqueeze(-1)
+                shown[:, :, :lead] = (1 - level) * before + level * eps
             part = run(shown, args["timestep"], **given | cut | {"transformer_options": options})
             out[:, :, own] = part[:, :, lead:]
             return out
 
         alone = model.clone()
         alone.set_model_unet_function_wrapper(each)
-        found = inside(sample(alone, shot, callback=lambda step, denoised, *rest, clean=clean: clean.append(denoised)))
+        tell = lambda step, denoised, *rest, clean=clean: clean.append(denoised)  # noqa: E731
+        if restarts and done is not None:
+            found = inside(sample(alone, shot, tell, sampler=euler(restarts, noises, random)))
+        else:
+            found = inside(sample(alone, shot, tell))
         done = torch.zeros_like(found) if done is None else done.clone()
         video = torch.zeros_like(found) if video is None else video
         done[:, :, own], video[:, :, own] = clean[-1][:, :, own], found[:, :, own]
     return model.model.process_latent_out(video)
 
 
+def euler(restarts, noises, random):
+    """A sampler that goes back to the first level of at most 0.97 when it is at the first of at most 0.85."""
+
+    def run(model, x, sigmas, extra_args, callback, disable):
+        top, bottom = (int((sigmas <= level).nonzero()[0]) for level in (0.97, 0.85))
+        assert 0 < top < bottom - 1
+        step, left = 0, restarts
+        while step < len(sigmas) - 1:
+            clean = model(x, sigmas[step] * x.new_ones(len(x)), **extra_args)
+            callback({"i": step, "denoised": clean, "x": x})
+            x = x + (x - clean) / sigmas[step] * (sigmas[step + 1] - sigmas[step])
+            step += 1
+            if step == bottom and left:
+                noises.append(torch.randn(x.shape, generator=random))
+                x, step, left = (1 - sigmas[top]) * clean + sigmas[top] * noises[-1], top, left - 1
+        return x
+
+    return comfy.samplers.KSAMPLER(run)
+
+
+@pytest.mark.parametrize(("name", "restarts"), [("wan-t2v", 2)])
+def test_restarts_go_back_with_fresh_noise(toys, name, restarts):
+    model, shot = toys(name), Shot(name, steps=8, batch=1 + (name == "wan-t2v"))
+    plain, again = (SwinRenderer(**IN_TURN, lead_guidance=1.0, restarts=count) for count in (0, restarts))
+    steps = []
+    got = sample(apply(told(model, 3, 7), again), shot, lambda step, clean, x, total: steps.append((step, total)))
+    torch.testing.assert_close(got, written_out(model, shot, 0.25, 1.0, restarts), **CLOSE)
+    assert not torch.allclose(got, sample(apply(told(model, 3, 7), plain), shot), rtol=1e-2, atol=1e-2)
+    assert steps == [(i, steps[0][1]) for i in range(steps[0][1])] and len(steps) > 24
+
+
+def test_a_sampler_that_tells_nothing_does_not_restart(toys):
+    model, shot = told(toys("wan-t2v"), 3, 7), Shot("wan-t2v", steps=8, cfg=1.0)
+
+    def silent(model, x, sigmas, extra_args, callback, disable):
+        for here, there in zip(sigmas, sigmas[1:]):
+            x = x + (x - model(x, here * x.new_ones(len(x)), **extra_args)) / here * (there - here)
+        return x
+
+    got, plain = (
+        sample(apply(model, SwinRenderer(**IN_TURN, restarts=count)), shot, sampler=comfy.samplers.KSAMPLER(silent))
+        for count in (2, 0)
+    )
+    assert torch.equal(got, plain)
+
+
 @pytest.mark.parametrize(
-    ("name", "share"), [("wan-t2v", 0.25), ("wan-i2v", 0.0), ("hunyuan-t2v", 0.5), ("hunyuan-1.5", 1.0)]
+    ("name", "share", "hidden"),
+    [
+        ("wan-t2v", 0.25, 0.0),
+        ("wan-t2v", 0.25, 1.0),
+        ("wan-i2v", 0.0, 0.0),
+        ("hunyuan-t2v", 0.5, 0.7),
+        ("hunyuan-1.5", 1.0, 0.0),
+    ],
 )
-def test_each_window_is_finished_before_the_next(toys, name, share):
+def test_each_window_is_finished_before_the_next(toys, name, share, hidden):
     model, shot = toys(name), Shot(name, steps=2, batch=1 + (name == "wan-t2v"))
-    config = SwinRenderer(**IN_TURN, lead_noise=share)
+    config = SwinRenderer(**IN_TURN, lead_noise=share, lead_guidance=hidden)
     got = sample(apply(told(model, 3, 7), config), shot)
-    torch.testing.assert_close(got, written_out(model, shot, share), **CLOSE)
+    torch.testing.assert_close(got, written_out(model, shot, share, hidden), **CLOSE)
     assert torch.equal(got, sample(told(apply(model, config), 3, 7), shot)), "before or after the timeline's node"
-    together = sample(apply(told(model, 3, 7), SwinRenderer(lead_in=2, lead_noise=share)), shot)
+    together = sample(apply(told(model, 3, 7), SwinRenderer(lead_in=2, lead_noise=share, lead_guidance=hidden)), shot)
     assert not torch.allclose(got, together, rtol=1e-2, atol=1e-2)
+
+
+def test_without_a_negative_prompt_nothing_is_hidden(toys):
+    model, shot = told(toys("wan-t2v"), 3, 7), Shot("wan-t2v", steps=2, cfg=1.0)
+    for turn in (IN_TURN, {"lead_in": 2}):
+        plain, guided = (apply(model, SwinRenderer(**turn, lead_guidance=hidden)) for hidden in (0.0, 1.0))
+        assert torch.equal(sample(plain, shot), sample(guided, shot))
 
 
 def test_a_run_that_ends_in_noise_leads_in_by_what_it_thinks(toys):
@@ -123,6 +190,8 @@ def test_what_it_cannot_do_is_refused():
             SwinRenderer(**IN_TURN, **given)
     with pytest.raises(ValueError, match="order 'random': choose one of together, one after another"):
         SwinRenderer(order="random")
+    with pytest.raises(ValueError, match="restarts -1: must not be negative"):
+        SwinRenderer(restarts=-1)
 
 
 def test_the_reference_of_windows_together_is_not_this_one(toys):

@@ -26,7 +26,14 @@ EXAMPLE = [
 LED = [((0, 1, 2), (1, 1, 1)), ((1, 2, 3, 4, 5, 6), (0, 0, 1, 1, 1, 1)), ((5, 6, 7, 8), (0, 0, 1, 1))]
 
 
-def reference(model, parts, active=lambda sigma: True, lead_noise=1.0):
+def levels(args, lead_noise, hidden):
+    """Noise level of a lead-in for each row of a call [rows, 1, 1, 1]; the negative prompt's is noisier."""
+    kinds, sigma = args["cond_or_uncond"], float(args["timestep"].max())
+    each = torch.tensor([lead_noise * sigma + hidden * kind * (1 - lead_noise * sigma) for kind in kinds])
+    return each.repeat_interleave(len(args["input"]) // len(kinds)).view(-1, 1, 1, 1)
+
+
+def reference(model, parts, active=lambda sigma: True, lead_noise=1.0, hidden=0.0):
     """Through another hook of the host's."""
 
     def each(run, args):
@@ -40,10 +47,11 @@ def reference(model, parts, active=lambda sigma: True, lead_noise=1.0):
             cut = {"c_concat": given["c_concat"][:, :, list(frames)]} if "c_concat" in given else {}
             shown, sigma = x[:, :, list(frames)].clone(), float(args["timestep"].max())
             for i, (frame, weight) in enumerate(zip(frames, weights)):
-                if weight == 0 and lead_noise < 1:
+                if weight == 0 and (lead_noise < 1 or hidden):
                     thought = out[:, :, frame]  # of each prompt its own
                     noise = (x[:, :, frame] - (1 - sigma) * thought) / sigma
-                    shown[:, :, i] = (1 - lead_noise * sigma) * thought + lead_noise * sigma * noise
+                    level = levels(args, lead_noise, hidden)
+                    shown[:, :, i] = (1 - level) * thought + level * noise
             part = run(shown, args["timestep"], **given | cut | {"transformer_options": options})
             out[:, :, list(frames)] += part * torch.tensor(weights).view(1, 1, -1, 1, 1)
         return out
@@ -87,12 +95,21 @@ def test_all_of_a_window_hears_its_span(toys, name):
     torch.testing.assert_close(inside(got), expected, **CLOSE)
 
 
-@pytest.mark.parametrize(("name", "share", "cfg"), [("wan-t2v", 0.5, 3.0), ("hunyuan-1.5", 0.0, 1.0)])
-def test_a_lead_in_is_ahead_of_its_window(toys, name, share, cfg):
+@pytest.mark.parametrize(
+    ("name", "share", "hidden", "cfg"),
+    [
+        ("wan-t2v", 0.5, 0.0, 3.0),
+        ("wan-t2v", 1.0, 0.8, 3.0),
+        ("hunyuan-1.5", 0.0, 1.0, 3.0),
+        ("hunyuan-1.5", 0.0, 0.0, 1.0),
+    ],
+)
+def test_a_lead_in_is_ahead_of_its_window(toys, name, share, hidden, cfg):
     model, shot = toys(name), Shot(name, steps=1 + (name == "wan-t2v"), cfg=cfg)
-    config = SwinRenderer(lead_in=1, blend=1, lead_noise=share)
+    config = SwinRenderer(lead_in=1, blend=1, lead_noise=share, lead_guidance=hidden)
     got = sample(apply(told(model, 3, 7), config), shot)
-    torch.testing.assert_close(got, sample(reference(model, EXAMPLE, lead_noise=share), shot), **CLOSE)
+    expected = sample(reference(model, EXAMPLE, lead_noise=share, hidden=hidden), shot)
+    torch.testing.assert_close(got, expected, **CLOSE)
     assert not torch.allclose(got, sample(reference(model, EXAMPLE), shot), rtol=1e-2, atol=1e-2)
 
 
@@ -139,6 +156,8 @@ def test_what_spans_windows_is_refused(toys):
         SwinRenderer(lead_in=-1)
     with pytest.raises(ValueError, match="lead_noise 1.5: must be from 0 .none. to 1"):
         SwinRenderer(lead_noise=1.5)
+    with pytest.raises(ValueError, match="lead_guidance -0.5: must be from 0 .off. to 1"):
+        SwinRenderer(lead_guidance=-0.5)
     with pytest.raises(ValueError, match="trained -1: must not be negative; 0 takes the model's family's"):
         SwinRenderer(trained=-1)
     with pytest.raises(ValueError, match="ComfyUI's context windows cut the video already"):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from semantic_video.kernels.overlap import overlapping, sharpened
+from semantic_video.kernels.overlap import lead_level, overlapping, renoised
 
 
 def naive(spans, lead_in, blend):
@@ -50,10 +50,15 @@ def test_an_example():
     assert second.weights == pytest.approx([0, 0, 1 / 3, 2 / 3, 1, 1, 1, 1, 1])
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_a_sharpened_frame_keeps_its_noise(share):
+@pytest.mark.parametrize("level", [0.0, 0.4, 0.8, 1.0])
+def test_a_frame_at_another_level_keeps_its_noise(level):
     x0, noise = torch.randn(2, 3, 5), torch.randn(2, 3, 5)
     x = 0.2 * x0 + 0.8 * noise
-    expected = (1 - 0.8 * share) * x0 + 0.8 * share * noise
-    torch.testing.assert_close(sharpened(x, x0, 0.8, share), expected)
-    assert torch.equal(sharpened(x, x0, 0.0, share), x0)
+    torch.testing.assert_close(renoised(x, x0, 0.8, level), (1 - level) * x0 + level * noise)
+    assert torch.equal(renoised(x, x0, 0.0, level), x0)
+
+
+def test_how_noisy_a_lead_in_is():
+    assert [lead_level(0.8, share) for share in (0.0, 0.25, 1.0)] == pytest.approx([0.0, 0.2, 0.8])
+    assert [lead_level(0.8, 0.25, hidden) for hidden in (0.5, 1.0)] == pytest.approx([0.6, 1.0])
+    assert lead_level(0.3, 0.0, 1.0) == lead_level(0.9, 1.0, 1.0) == 1.0
