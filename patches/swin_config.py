@@ -125,6 +125,17 @@ class SwinRenderer:
         return self.on_their_own and self.order == "one after another"
 
     @property
+    def at_borders(self) -> str:
+        """What to expect where a story's windows meet: of 100 stories in MiniWorld (docs/evidence.md)."""
+        if self.in_turn:
+            return "on a small test model things still jump at about a third of the borders between events"
+        share = "half" if self.on_their_own else "most"
+        return (
+            f"on a small test model things jump at {share} of the borders between events; lead_in 2 and order one "
+            "after another mend a part of that"
+        )
+
+    @property
     def compressed(self) -> bool:
         """Whether long videos stand closer in time than the model places them."""
         return self.time_scale != 1.0

@@ -200,6 +200,10 @@ class Windows:
             )
         if self.config.on_their_own and not timeline:
             run.say_once(f"{NAME}: lead_in and blend act where windows follow a Prompt Timeline; this video has none.")
+        if timeline:
+            run.say_once(f"{NAME}: {self.config.at_borders}.")
+        if self.config.restarts and not self.config.in_turn:
+            run.say_once(f"{NAME}: restarts do nothing without lead_in and order one after another.")
         alone = (
             self.config.anchors == "none" and not timeline and len(self.dense_blocks) < self.family.blocks(self.module)
         )

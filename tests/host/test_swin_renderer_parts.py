@@ -242,8 +242,16 @@ def test_what_a_run_is_told():
     given = {"window": 4, "anchors": "rotating", "anchor_interval": 9, "time_scale": 0.25}
     assert told(given, Run(40)) == [(info, anchored)]
     story = "9 latent frames in windows along the timeline, of at most 11, 0 anchors, time_scale 1."
-    assert told({}, Run(9, timeline=(4,))) == [(info, story)]
-    assert told({"lead_in": 2}, Run(9, timeline=(4,))) == [(info, story)]
+    jumps = "on a small test model things {} of the borders between events"
+    mend = "; lead_in 2 and order one after another mend a part of that."
+    at = {name: (info, jumps.format(f"jump at {name}") + mend) for name in ("most", "half")}
+    assert told({}, Run(9, timeline=(4,))) == [(info, story), at["most"]]
+    assert told({"lead_in": 2}, Run(9, timeline=(4,))) == [(info, story), at["half"]]
+    in_turn = {"lead_in": 2, "order": "one after another"}
+    third = (info, jumps.format("still jump at about a third") + ".")
+    assert told(in_turn | {"restarts": 1}, Run(9, timeline=(4,))) == [(info, story), third]
+    still = (info, "restarts do nothing without lead_in and order one after another.")
+    assert told({"lead_in": 2, "restarts": 1}, Run(9, timeline=(4,))) == [(info, story), at["half"], still]
     for nothing in ((9,), (0,), (20,)):
         assert told({}, Run(9, timeline=nothing))[0][1].endswith("nothing to cut.")
     assert told({}, Run(9, total=30, timeline=(9,)))[0][1] == story, "counted in the whole video"
@@ -257,7 +265,7 @@ def test_what_a_run_is_told():
     assert told({"time_scale": 0.0}, Run(21)) == [(info, squeezed), (warning, lost)]
     assert told({"time_scale": 0.0}, Run(21), dense=range(3)) == [(info, squeezed), (warning, lost)]
     assert told({"time_scale": 0.0}, Run(21), dense=range(4)) == [(info, squeezed)], "all blocks see all"
-    assert len(told({"time_scale": 0.0}, Run(21, timeline=(4,)))) == 1
+    assert len(told({"time_scale": 0.0}, Run(21, timeline=(4,)))) == 2
     assert len(told({"time_scale": 0.0, "anchors": "first frame"}, Run(21))) == 1
 
 
