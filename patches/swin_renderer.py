@@ -133,13 +133,17 @@ class Windows:
         frames = len(shown)
         if block in self.dense_blocks:
             return [(0, frames)]
-        if self.config.on_their_own and shows_own_window(forward.options):
+        if self.alone(forward):
             return [(0, frames)]
         if timeline := timeline_of(forward.options):
             return story_spans(shown, timeline, self.longest(frames))
         if frames <= self.window(frames):
             return [(0, frames)]
         return window_spans(frames, self.window(frames), shifted=self.config.shift and block % 2 == 1)
+
+    def alone(self, forward: Forward) -> bool:
+        """Whether this call of the model is of one window."""
+        return self.config.on_their_own and shows_own_window(forward.options)
 
     def on_their_own(self, frames: int, options: dict) -> list[Window]:
         """The windows of a video of so many latent frames that go through the model one by one."""
@@ -158,8 +162,7 @@ class Windows:
     def pieces(self, forward: Forward) -> Pieces | None:
         """The windows of each block, where they alone matter and all rows show the same frames."""
         shown = {crop.frames for crop in forward.crops}
-        alone = self.config.on_their_own and shows_own_window(forward.options)
-        if alone or self.config.strength < 1.0 or self.tokens(forward) is None or len(shown) > 1:
+        if self.alone(forward) or self.config.strength < 1.0 or self.tokens(forward) is None or len(shown) > 1:
             return None
         [frames] = shown
         count = len(frames)
@@ -172,8 +175,13 @@ class Windows:
         scale = self.turning(count)
         return Pieces(of, lambda x, listed: frames_at_scale(forward, x, listed, scale))
 
-    def chosen(self, frames: int, timeline: bool) -> str:
-        """What it does to so many frames, in words, with the values that 0 stands for."""
+    def chosen(self, run: Run, timeline: bool) -> str:
+        """What it does to the video, in words, with the values that 0 stands for."""
+        frames = run.frames
+        if timeline and self.config.on_their_own:
+            count = len(self.on_their_own(run.total_frames, run.options))
+            cut = f"{count} windows that go through the model one by one, of at most {frames} with lead_in and blend"
+            return f"{run.total_frames} latent frames in {cut}, time_scale {self.time_scale(frames):.3g}"
         cut = f"along the timeline, of at most {self.longest(frames)}" if timeline else f"of {self.window(frames)}"
         beside = f"{counted(len(self.anchors(frames)), 'anchor')}, time_scale {self.time_scale(frames):.3g}"
         return f"{counted(frames, 'latent frame')} in windows {cut}, {beside}"
@@ -189,7 +197,7 @@ class Windows:
                     f"one window of {width}; nothing to cut."
                 )
             return
-        run.say_once(f"{NAME}: {self.chosen(frames, timeline)}.")
+        run.say_once(f"{NAME}: {self.chosen(run, timeline)}.")
         visible = width + len(self.anchors(frames))
         if self.config.anchors != "none" and visible > self.budget:
             raise ValueError(
@@ -219,6 +227,8 @@ def apply(model, config: SwinRenderer):
     def edit(call: Call, proceed) -> torch.Tensor:
         forward, frames = call.forward, call.forward.layout.frames
         windows = chosen.during(forward.run)
+        if windows.alone(forward):
+            forward.note(NAME)  # what it changed is the call, not an attention
         timeline = timeline_of(forward.options)
         placed = at_scale(call, windows.turning(frames))
         sound = call.site.kind in SOUND

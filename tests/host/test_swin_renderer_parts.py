@@ -243,7 +243,8 @@ def test_what_a_run_is_told():
     assert told(given, Run(40)) == [(info, anchored)]
     story = "9 latent frames in windows along the timeline, of at most 11, 0 anchors, time_scale 1."
     assert told({}, Run(9, timeline=(4,))) == [(info, story)]
-    assert told({"lead_in": 2}, Run(9, timeline=(4,))) == [(info, story)]
+    each = "2 windows that go through the model one by one, of at most 9 with lead_in and blend"
+    assert told({"lead_in": 2}, Run(9, timeline=(4,))) == [(info, f"9 latent frames in {each}, time_scale 1.")]
     for nothing in ((9,), (0,), (20,)):
         assert told({}, Run(9, timeline=nothing))[0][1].endswith("nothing to cut.")
     assert told({}, Run(9, total=30, timeline=(9,)))[0][1] == story, "counted in the whole video"
