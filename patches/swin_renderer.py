@@ -181,7 +181,7 @@ class Windows:
         if timeline and self.config.on_their_own:
             count = len(self.on_their_own(run.total_frames, run.options))
             cut = f"{count} windows that go through the model one by one, of at most {frames} with lead_in and blend"
-            return f"{run.total_frames} latent frames in {cut}, time_scale {self.time_scale(frames):.3g}"
+            return f"{counted(run.total_frames, 'latent frame')} in {cut}, time_scale {self.time_scale(frames):.3g}"
         cut = f"along the timeline, of at most {self.longest(frames)}" if timeline else f"of {self.window(frames)}"
         beside = f"{counted(len(self.anchors(frames)), 'anchor')}, time_scale {self.time_scale(frames):.3g}"
         return f"{counted(frames, 'latent frame')} in windows {cut}, {beside}"
