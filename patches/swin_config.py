@@ -1,10 +1,12 @@
 """What Swin Renderer is told, and what cannot be."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from ..host.schedule import ALWAYS, Interval
 from ..kernels.swin_renderer import Anchors
+from ..kernels.wording import counted
 
 Sound = Literal["whole", "windows"]
 Order = Literal["together", "one after another"]
@@ -124,6 +126,15 @@ class SwinRenderer:
     def in_turn(self) -> bool:
         return self.on_their_own and self.order == "one after another"
 
+    def remarks(self, timeline: bool) -> Iterator[str]:
+        """What it cannot do, and what it does not do well, in a video with or without a timeline."""
+        if self.on_their_own and not timeline:
+            yield "lead_in and blend act where windows follow a Prompt Timeline; this video has none"
+        if timeline:
+            yield self.at_borders
+        if self.restarts and not self.in_turn:
+            yield "restarts do nothing without lead_in and order one after another"
+
     @property
     def at_borders(self) -> str:
         """What to expect where a story's windows meet: of 100 stories in MiniWorld (docs/evidence.md)."""
@@ -139,3 +150,13 @@ class SwinRenderer:
     def compressed(self) -> bool:
         """Whether long videos stand closer in time than the model places them."""
         return self.time_scale != 1.0
+
+
+def require_room(window: int, budget: int) -> None:
+    """Raises ValueError, before anything is loaded, for a window beside which no anchor fits into the budget."""
+    if budget <= (window or 2):
+        remedy = f"window to 0 (automatic) or at most {(budget - 1) // 2 * 2}" if budget > 2 else "anchor_budget to 0"
+        raise ValueError(
+            f"window {window} leaves no room for anchors: both together may span {counted(budget, 'latent frame')} "
+            f"(anchor_budget). Set {remedy}, or anchors to none."
+        )

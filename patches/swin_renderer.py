@@ -28,7 +28,7 @@ from ..kernels.swin_renderer import (
 )
 from ..kernels.wording import counted
 from .blocks import parse_blocks
-from .swin_config import SwinRenderer
+from .swin_config import SwinRenderer, require_room
 from .swin_parts import SOUND, part_in_windows, sound_in_windows
 from .swin_positions import at_scale, automatic_scale, frames_at_scale
 
@@ -134,13 +134,17 @@ class Windows:
         frames = len(shown)
         if block in self.dense_blocks:
             return [(0, frames)]
-        if self.config.on_their_own and shows_own_window(forward.options):
+        if self.alone(forward):
             return [(0, frames)]
         if timeline := timeline_of(forward.options):
             return story_spans(shown, timeline, self.longest(frames))
         if frames <= self.window(frames):
             return [(0, frames)]
         return window_spans(frames, self.window(frames), shifted=self.config.shift and block % 2 == 1)
+
+    def alone(self, forward: Forward) -> bool:
+        """Whether this call of the model is of one window."""
+        return self.config.on_their_own and shows_own_window(forward.options)
 
     def on_their_own(self, frames: int, options: dict) -> list[Window]:
         """The windows of a video of so many latent frames that go through the model one by one."""
@@ -159,8 +163,7 @@ class Windows:
     def pieces(self, forward: Forward) -> Pieces | None:
         """The windows of each block, where they alone matter and all rows show the same frames."""
         shown = {crop.frames for crop in forward.crops}
-        alone = self.config.on_their_own and shows_own_window(forward.options)
-        if alone or self.config.strength < 1.0 or self.tokens(forward) is None or len(shown) > 1:
+        if self.alone(forward) or self.config.strength < 1.0 or self.tokens(forward) is None or len(shown) > 1:
             return None
         [frames] = shown
         count = len(frames)
@@ -173,8 +176,13 @@ class Windows:
         scale = self.turning(count)
         return Pieces(of, lambda x, listed: frames_at_scale(forward, x, listed, scale))
 
-    def chosen(self, frames: int, timeline: bool) -> str:
-        """What it does to so many frames, in words, with the values that 0 stands for."""
+    def chosen(self, run: Run, timeline: bool) -> str:
+        """What it does to the video, in words, with the values that 0 stands for."""
+        frames = run.frames
+        if timeline and self.config.on_their_own:
+            count = len(self.on_their_own(run.total_frames, run.options))
+            cut = f"{count} windows that go through the model one by one, of at most {frames} with lead_in and blend"
+            return f"{counted(run.total_frames, 'latent frame')} in {cut}, time_scale {self.time_scale(frames):.3g}"
         cut = f"along the timeline, of at most {self.longest(frames)}" if timeline else f"of {self.window(frames)}"
         beside = f"{counted(len(self.anchors(frames)), 'anchor')}, time_scale {self.time_scale(frames):.3g}"
         return f"{counted(frames, 'latent frame')} in windows {cut}, {beside}"
@@ -190,7 +198,7 @@ class Windows:
                     f"one window of {width}; nothing to cut."
                 )
             return
-        run.say_once(f"{NAME}: {self.chosen(frames, timeline)}.")
+        run.say_once(f"{NAME}: {self.chosen(run, timeline)}.")
         visible = width + len(self.anchors(frames))
         if self.config.anchors != "none" and visible > self.budget:
             raise ValueError(
@@ -198,12 +206,8 @@ class Windows:
                 f"latent frames, more than the {self.budget} of anchor_budget. Set anchor_interval to 0 (automatic) or "
                 f"at least {anchor_interval(frames, width, self.budget)}, or a smaller window."
             )
-        if self.config.on_their_own and not timeline:
-            run.say_once(f"{NAME}: lead_in and blend act where windows follow a Prompt Timeline; this video has none.")
-        if timeline:
-            run.say_once(f"{NAME}: {self.config.at_borders}.")
-        if self.config.restarts and not self.config.in_turn:
-            run.say_once(f"{NAME}: restarts do nothing without lead_in and order one after another.")
+        for remark in self.config.remarks(timeline):
+            run.say_once(f"{NAME}: {remark}.")
         alone = (
             self.config.anchors == "none" and not timeline and len(self.dense_blocks) < self.family.blocks(self.module)
         )
@@ -224,6 +228,8 @@ def apply(model, config: SwinRenderer):
     def edit(call: Call, proceed) -> torch.Tensor:
         forward, frames = call.forward, call.forward.layout.frames
         windows = chosen.during(forward.run)
+        if windows.alone(forward):
+            forward.note(NAME)  # what it changed is the call, not an attention
         timeline = timeline_of(forward.options)
         placed = at_scale(call, windows.turning(frames))
         sound = call.site.kind in SOUND
@@ -287,13 +293,3 @@ def lead_in(config: SwinRenderer, x: torch.Tensor, x0: torch.Tensor, sigma: floa
     """What a prompt is shown of the frames before a window. x: as noisy as the window; x0: what they are thought to be;
     negative: for the negative prompt, from which `lead_guidance` hides them."""
     return renoised(x, x0, sigma, lead_level(sigma, config.lead_noise, config.lead_guidance if negative else 0.0))
-
-
-def require_room(window: int, budget: int) -> None:
-    """Raises ValueError, before anything is loaded, for a window beside which no anchor fits into the budget."""
-    if budget <= (window or 2):
-        remedy = f"window to 0 (automatic) or at most {(budget - 1) // 2 * 2}" if budget > 2 else "anchor_budget to 0"
-        raise ValueError(
-            f"window {window} leaves no room for anchors: both together may span {counted(budget, 'latent frame')} "
-            f"(anchor_budget). Set {remedy}, or anchors to none."
-        )

@@ -2,6 +2,7 @@
 lie, and hands blocks an attention of a patch's own. Older hosts get those lines written in."""
 
 import inspect
+import runpy
 import textwrap
 
 import pytest
@@ -34,22 +35,22 @@ BLOCK = (
 )
 
 
-def rewritten(function, changes):
+def rewritten(function, changes, folder):
     source = textwrap.dedent(inspect.getsource(function))
     if "attention=args.get" in source or "attention=None" in source:
         return function
     for old, new in changes:
         assert source.count(old) == 1, old
         source = source.replace(old, new)
-    scope = dict(vars(minimax))
-    exec(source, scope)
-    return scope[function.__name__]
+    file = folder / f"{function.__name__}.py"
+    file.write_text(source, encoding="utf-8")
+    return runpy.run_path(str(file), vars(minimax))[function.__name__]
 
 
 @pytest.fixture
-def newer_host(monkeypatch):
-    monkeypatch.setattr(minimax.MiniMaxH3Model, "_forward", rewritten(minimax.MiniMaxH3Model._forward, CALL))
-    monkeypatch.setattr(minimax.DiTBlock, "forward", rewritten(minimax.DiTBlock.forward, BLOCK))
+def newer_host(monkeypatch, tmp_path):
+    for model, name, changes in ((minimax.MiniMaxH3Model, "_forward", CALL), (minimax.DiTBlock, "forward", BLOCK)):
+        monkeypatch.setattr(model, name, rewritten(getattr(model, name), changes, tmp_path))
 
 
 @pytest.mark.parametrize("name", ["h3", "h3-both"])

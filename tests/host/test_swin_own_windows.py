@@ -174,3 +174,15 @@ def test_what_is_automatic_follows_the_trained_length(toys, anchors, window, bud
     found = SwinRenderer(anchors=anchors, time_scale=0.0, trained=6)
     torch.testing.assert_close(sample(apply(model, found), shot), sample(apply(model, said), shot), **CLOSE)
     assert family_of(model).trained_frames(model.model.diffusion_model) == 21
+
+
+@pytest.mark.parametrize("order", ["together", "one after another"])
+def test_it_says_how_many_windows_there_are_and_that_they_acted(toys, order, caplog):
+    config = SwinRenderer(lead_in=2, order=order)
+    with caplog.at_level("INFO"):
+        sample(apply(told(toys("wan-t2v"), 3, 7), config), Shot("wan-t2v", steps=2))
+    assert [m for m in caplog.messages if "Swin" in m and "border" not in m] == [
+        "[semantic-video] Swin Renderer: 9 latent frames in 3 windows that go through the model one by one, of at most "
+        "6 with lead_in and blend, time_scale 1.",
+        "[semantic-video] Swin Renderer: acted in all 2 steps, all 9 latent frames.",
+    ]

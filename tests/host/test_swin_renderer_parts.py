@@ -9,7 +9,8 @@ from semantic_video.host.own_windows import Window
 from semantic_video.host.pieces import Piece
 from semantic_video.host.timeline import TIMELINE
 from semantic_video.patches import swin_renderer as patch
-from semantic_video.patches.swin_renderer import SwinRenderer, Windows, require_room
+from semantic_video.patches.swin_config import require_room
+from semantic_video.patches.swin_renderer import SwinRenderer, Windows
 
 
 def family(**changes):
@@ -246,12 +247,14 @@ def test_what_a_run_is_told():
     mend = "; lead_in 2 and order one after another mend a part of that."
     at = {name: (info, jumps.format(f"jump at {name}") + mend) for name in ("most", "half")}
     assert told({}, Run(9, timeline=(4,))) == [(info, story), at["most"]]
-    assert told({"lead_in": 2}, Run(9, timeline=(4,))) == [(info, story), at["half"]]
+    each = "2 windows that go through the model one by one, of at most 9 with lead_in and blend"
+    led = (info, f"9 latent frames in {each}, time_scale 1.")
+    assert told({"lead_in": 2}, Run(9, timeline=(4,))) == [led, at["half"]]
     in_turn = {"lead_in": 2, "order": "one after another"}
     third = (info, jumps.format("still jump at about a third") + ".")
-    assert told(in_turn | {"restarts": 1}, Run(9, timeline=(4,))) == [(info, story), third]
-    still = (info, "restarts do nothing without lead_in and order one after another.")
-    assert told({"lead_in": 2, "restarts": 1}, Run(9, timeline=(4,))) == [(info, story), at["half"], still]
+    assert told(in_turn | {"restarts": 1}, Run(9, timeline=(4,))) == [led, third]
+    idle = (info, "restarts do nothing without lead_in and order one after another.")
+    assert told({"lead_in": 2, "restarts": 1}, Run(9, timeline=(4,))) == [led, at["half"], idle]
     for nothing in ((9,), (0,), (20,)):
         assert told({}, Run(9, timeline=nothing))[0][1].endswith("nothing to cut.")
     assert told({}, Run(9, total=30, timeline=(9,)))[0][1] == story, "counted in the whole video"

@@ -94,6 +94,13 @@ MUTATIONS = [
         (OVERLAP, OWN_WINDOWS + "::test_a_lead_in_is_ahead_of_its_window"),
     ),
     (
+        "windows on their own changed nothing",
+        "patches/swin_renderer.py",
+        "forward.note(NAME)",
+        "pass",
+        (OWN_WINDOWS + "::test_it_says_how_many_windows_there_are_and_that_they_acted",),
+    ),
+    (
         "a lead-in hears the span before",
         "host/own_windows.py",
         "min(max(frame, window.first), window.last - 1)",
