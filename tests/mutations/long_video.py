@@ -11,6 +11,7 @@ POSITIONS = "tests/host/test_swin_positions.py"
 TIMELINE = "tests/host/test_swin_timeline.py"
 TIMELINES = "tests/host/test_prompt_timeline"
 OVERLAP = "tests/kernels/test_overlap.py"
+IN_TURN = "tests/host/test_swin_in_turn.py"
 OWN_WINDOWS = "tests/host/test_swin_own_windows.py"
 STORIES = "tests/world/test_story_scores.py"
 DRIFT = "tests/host/test_drift.py"
@@ -89,9 +90,23 @@ MUTATIONS = [
     (
         "a lead-in is as noisy as its window",
         "kernels/overlap.py",
-        "(1 - share * sigma) * x0 + share * sigma * noise",
+        "(1 - level) * x0 + level * noise",
         "x",
         (OVERLAP, OWN_WINDOWS + "::test_a_lead_in_is_ahead_of_its_window"),
+    ),
+    (
+        "the negative prompt sees the lead-in as well as the positive one",
+        "host/own_windows.py",
+        "len(conds) == 2 and which == 1",
+        "False",
+        (OWN_WINDOWS + "::test_a_lead_in_is_ahead_of_its_window", IN_TURN),
+    ),
+    (
+        "a window that restarts goes on from noise alone",
+        "host/own_windows.py",
+        "fresh, steps.denoised)",
+        "fresh, torch.zeros_like(fresh))",
+        (IN_TURN + "::test_restarts_go_back_with_fresh_noise",),
     ),
     (
         "windows on their own changed nothing",
