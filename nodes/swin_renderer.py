@@ -170,8 +170,9 @@ class SwinRendererNode(io.ComfyNode):
                     advanced=True,
                     optional=True,
                     tooltip="With lead_in: one after another renders each window to its end before the next begins, "
-                    "which then knows for sure what it goes on from: objects jump less at its border. together takes "
-                    "each step in all windows.",
+                    "which then knows for sure what it goes on from: objects jump less at its border (on a small test "
+                    "model at more than a third of the borders, together at half). together takes each step in all "
+                    "windows.",
                 ),
                 io.Float.Input(
                     "lead_guidance",
@@ -183,7 +184,8 @@ class SwinRendererNode(io.ComfyNode):
                     optional=True,
                     tooltip="With lead_in and CFG above 1: how far noise hides the lead-in from the negative prompt, "
                     "so that CFG also guides toward what went before. Near 1 objects jump less at borders, and events "
-                    "come less surely; 0 is off, and little happens up to 0.5.",
+                    "come less surely; 0 is off, and little happens up to 0.5. On a small test model 0.85 with 3 "
+                    "restarts left jumps at a quarter of the borders, and 0.80 of the events came for 0.86.",
                 ),
                 io.Int.Input(
                     "restarts",
@@ -194,7 +196,7 @@ class SwinRendererNode(io.ComfyNode):
                     optional=True,
                     tooltip="With order one after another: how many times each window but the first goes back to much "
                     "noise and through those steps again, so that it agrees better with what went before. Higher is "
-                    "surer, and each takes about as many steps as lie between noise levels 0.97 and 0.85.",
+                    "surer and costs more: each takes as many steps as lie between noise levels 0.97 and 0.85.",
                 ),
             ],
             outputs=[io.Model.Output(tooltip="The model, rendering in windows.")],
