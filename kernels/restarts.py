@@ -11,11 +11,10 @@ from collections.abc import Sequence
 
 HIGH, LOW = 0.97, 0.85  # of a flow model; in between it decides where things are
 
-Leg = tuple[int, int]  # a run of the sampler over part of a schedule: its first and its last noise level, by index
 
-
-def legs(sigmas: Sequence[float], restarts: int, high: float = HIGH, low: float = LOW) -> list[Leg]:
-    """The runs that go `restarts` times from the first level of at most `low` back to the first of at most `high`.
+def legs(sigmas: Sequence[float], restarts: int, high: float = HIGH, low: float = LOW) -> list[tuple[int, int]]:
+    """First and last level, by index, of the runs that go `restarts` times from the first level of at most `low` back
+    to the first of at most `high`.
 
     sigmas: falling levels [steps + 1]. A schedule that does not reach from one to the other has one leg.
     """

@@ -185,7 +185,7 @@ class SwinRendererNode(io.ComfyNode):
                     tooltip="With lead_in and CFG above 1: how far noise hides the lead-in from the negative prompt, "
                     "so that CFG also guides toward what went before. Near 1 objects jump less at borders, and events "
                     "come less surely; 0 is off, and little happens up to 0.5. On a small test model 0.85 with 3 "
-                    "restarts left jumps at a quarter of the borders, and 0.80 of the events came for 0.86.",
+                    "restarts left jumps at a quarter of the borders; 0.80 of the events came, 0.86 without.",
                 ),
                 io.Int.Input(
                     "restarts",

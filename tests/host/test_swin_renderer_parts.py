@@ -251,7 +251,10 @@ def test_what_a_run_is_told():
     led = (info, f"9 latent frames in {each}, time_scale 1.")
     assert told({"lead_in": 2}, Run(9, timeline=(4,))) == [led, at["half"]]
     in_turn = {"lead_in": 2, "order": "one after another"}
-    third = (info, jumps.format("still jump at a third") + ".")
+    third = (
+        info,
+        jumps.format("still jump at more than a third") + ", at a quarter with lead_guidance 0.85 and restarts 3.",
+    )
     assert told(in_turn | {"restarts": 1}, Run(9, timeline=(4,))) == [led, third]
     idle = (info, "restarts do nothing without lead_in and order one after another.")
     assert told({"lead_in": 2, "restarts": 1}, Run(9, timeline=(4,))) == [led, at["half"], idle]
