@@ -14,6 +14,7 @@ BENCHMARKS = (
     "adherence",
     "focal_guidance",
     "families",
+    "plan_features",
     "overview",
 )
 

@@ -20,12 +20,13 @@ NEWS = 30.0  # seconds between two lines that say how far the rounds are
 
 @dataclass(frozen=True)
 class Round:
-    """Folders of tests in one pytest process. seconds: how long they take, as far as is known."""
+    """Folders of tests in one pytest process, but not these files. seconds: how long they take, as far as is known."""
 
     title: str
     folders: tuple[str, ...]
     environment: dict[str, str] = field(hash=False, repr=False)
     seconds: float = 0.0
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Running:
     def __init__(self, one: Round, extra: list[str], root: Path, folder: Path):
         self.round, self.begun = one, time.monotonic()
         self.output, self.report = folder / "output.txt", folder / "report.xml"
-        command = [sys.executable, "-m", "pytest", *one.folders, f"--junitxml={self.report}", *extra]
+        left_out = [f"--ignore={path}" for path in one.without]
+        command = [sys.executable, "-m", "pytest", *one.folders, *left_out, f"--junitxml={self.report}", *extra]
         with self.output.open("w") as file:
             self.process = subprocess.Popen(
                 command,

@@ -16,6 +16,10 @@ TIMES = ROOT / ".cache" / "test-times.json"
 HOST_FREE = (("tests/house",), ("tests/kernels", "tests/world"))  # two rounds each, of about one length
 WITH_HOST = (("tests/host",), ("tests/workflows",))
 ONE_HOST = (("tests/mini",),)  # trains for minutes, through what tests/host tests on every host
+ONCE = tuple(  # of tests/host the same: damaged files, and training, whose nodes tests/workflows runs on every host
+    f"tests/host/test_{name}.py"
+    for name in ("fuzz", "own_adapter", "parallel_training", "ssg_newer_training", "ssg_training", "video_folder")
+)
 SECONDS = {
     HOST_FREE[0]: 60.0,
     HOST_FREE[1]: 60.0,
@@ -41,15 +45,16 @@ def rounds_on(hosts: list[Path], times: dict[str, float]) -> list[Round]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # models so small that a second thread only waits
     found = []
 
-    def add(title: str, folders: tuple[str, ...], environment: dict[str, str]) -> None:
+    def add(title: str, folders: tuple[str, ...], environment: dict[str, str], without: tuple[str, ...] = ()) -> None:
         title = f"{title}: {', '.join(folder.split('/')[1] for folder in folders)}"
-        found.append(Round(title, folders, environment, times.get(title, SECONDS[folders])))
+        found.append(Round(title, folders, environment, times.get(title, SECONDS[folders]), without))
 
     for folders in HOST_FREE:
         add("without ComfyUI", folders, environment)
     for host in hosts:
         for folders in WITH_HOST + (ONE_HOST if host == hosts[0] else ()):
-            add(f"{name_of(host)} at {host}", folders, environment | {"COMFYUI_PATH": str(host)})
+            known = ONCE if host != hosts[0] and folders == WITH_HOST[0] else ()
+            add(f"{name_of(host)} at {host}", folders, environment | {"COMFYUI_PATH": str(host)}, known)
     return found
 
 

@@ -94,6 +94,12 @@ def test_options_reach_pytest(root):
     assert result.counts == {"passed": 1, "failed": 0, "skipped": 0}
 
 
+def test_a_round_may_leave_files_out(root):
+    both = Round("most", ("good", "bad"), dict(os.environ), without=("bad/test_bad.py",))
+    (result,) = run_all([both], 1, [], root)
+    assert result.counts == {"passed": 2, "failed": 0, "skipped": 2}
+
+
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 def test_an_interrupted_round_ends_its_servers(root, tmp_path):
     folder = tmp_path / "round"
@@ -183,6 +189,13 @@ def test_every_host_has_its_rounds_one_thread_each(runner, tmp_path):
         folders = [one.folders for one in asked if one.environment.get("COMFYUI_PATH") == str(host)]
         mini = ["tests/mini"] if host == hosts[0] else []
         assert sorted(sum(folders, ())) == ["tests/host", *mini, "tests/workflows"]
+        [without] = [
+            one.without
+            for one in asked
+            if one.folders == ("tests/host",) and one.environment["COMFYUI_PATH"] == str(host)
+        ]
+        assert without == (testing.ONCE if host == hosts[1] else ())
+    assert all((testing.ROOT / path).is_file() for path in testing.ONCE)
 
 
 def test_every_folder_of_tests_is_in_a_round():
