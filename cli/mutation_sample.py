@@ -23,6 +23,7 @@ OTHER_TESTS = {  # of a file of patches, beside tests/host/test_NAME*.py; of ano
     "ssg_adapter": ["ssg_image_branch", "ssg_newer"],
     "ssg_adapter_file": ["loaders", "ssg_adapter_rows", "ssg_adapter_weights"],
     "ssg_guide": ["limits", "ssg_adapter", "ssg_adapter_places", "ssg_adapter_refusals", "ssg_adapter_rows"],
+    "swin_alone": ["swin_in_turn", "swin_own_windows"],
     "swin_config": ["limits", "swin_renderer_refusals", "swin_own_windows", "swin_renderer"],
     "swin_parts": ["swin_sound", "prompt_timeline_joint"],
     "swin_positions": ["swin_places_newer"],

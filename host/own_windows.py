@@ -2,45 +2,26 @@
 with the parts of the conditioning that belong to it, and puts their answers together by weights. So what a step holds
 beside the latent is one window's.
 
-One after another, the sampler goes through all of its steps for the first window, then for the second, and so on. The
-frames of windows before are then finished; those of windows to come wait.
+One after another (in_turn.py), the sampler goes through all of its steps for the first window, then for the second.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import comfy.context_windows as core
 import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .in_turn import Leg, Search, Turn, Window, one_after_another, own_frames
 from .schedule import Interval
 
 NAME = "semantic_video_windows"
 # noisy frames, what they are thought to be, sigma, whether for the negative prompt -> frames
 Ahead = Callable[[Tensor, Tensor, float, bool], Tensor]
-Leg = tuple[int, int]  # a run of the sampler over part of a schedule: its first and its last noise level, by index
-
-
-class Window(NamedTuple):
-    """frames: latent frames that go through the model, in order; weights: of their answers; first, last: those that it
-    is of, one past the last."""
-
-    frames: Sequence[int]
-    weights: Sequence[float]
-    first: int
-    last: int
 
 
 Plan = Callable[[int, dict], list[Window]]  # frames of the video, transformer options -> windows; below two: none
-
-
-class Turn(NamedTuple):
-    """Of the window with this number; finished: frames of those before it without noise, elsewhere 0."""
-
-    number: int
-    finished: Tensor
 
 
 class OwnWindows(core.IndexListContextHandler):
@@ -49,7 +30,7 @@ class OwnWindows(core.IndexListContextHandler):
     for each conditioning its own; None: they stay as they are. in_turn: one window after another, so that those before
     have answered for good; the interval is then the whole schedule. apart: whether the negative prompt is shown other
     frames than the positive one. legs: noise levels -> the runs of the sampler that windows in turn take, except the
-    first."""
+    first; search: among how many candidates for each of those to choose, and how; None: the one."""
 
     def __init__(
         self,
@@ -59,11 +40,12 @@ class OwnWindows(core.IndexListContextHandler):
         in_turn: bool = False,
         apart: bool = False,
         legs: Callable[[list[float]], list[Leg]] = lambda sigmas: [(0, len(sigmas) - 1)],
+        search: Search | None = None,
     ):
         fuse = core.ContextFuseMethod(NAME, self._weights)
         super().__init__(core.ContextSchedule(NAME, None), fuse, dim=2, causal_window_fix=False)
         self.plan, self.interval, self.ahead, self.in_turn, self.apart = plan, interval, ahead, in_turn, apart
-        self.legs = legs
+        self.legs, self.search = legs, search
         self.turn: Turn | None = None
         self._shares: dict[tuple[int, ...], Sequence[float]] = {}
         self._answers: list[Tensor] = []  # of each conditioning, of the windows of this step so far
@@ -89,7 +71,7 @@ class OwnWindows(core.IndexListContextHandler):
         if self.turn is None:
             return answers
         waiting = torch.ones(x_in.shape[self.dim], dtype=torch.bool, device=x_in.device)
-        waiting[_own(self.plan(len(waiting), model_options["transformer_options"])[self.turn.number])] = False
+        waiting[own_frames(self.plan(len(waiting), model_options["transformer_options"])[self.turn.number])] = False
         finished = self.turn.finished.to(x_in)  # so that the sampler leaves them what they are
         return [torch.where(waiting.view(-1, 1, 1), finished, answer) for answer in answers]
 
@@ -183,68 +165,8 @@ def with_own_windows(model, plan: Plan, interval: Interval, **how):
     model.model_options["context_handler"] = OwnWindows(plan, interval, **how)
     if not model.get_wrappers(WrappersMP.PREPARE_SAMPLING, NAME):
         model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, NAME, _room_for_one)
-        model.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, NAME, _one_after_another)
+        model.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, NAME, one_after_another)
     return model
-
-
-def _one_after_another(
-    executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
-):
-    """A run of the sampler for each window, where they take turns. In all but the first it goes the legs of the
-    schedule, each from what the one before thought the video is; a sampler that does not tell goes one leg."""
-    options = extra_args["model_options"]
-    handler, whole = options.get("context_handler"), (0, len(sigmas) - 1)
-
-    def run(leg: Leg, tell: Callable | None, noise: Tensor, given: Tensor | None) -> Tensor:
-        part = sigmas[leg[0] : leg[1] + 1]
-        return executor(guider, part, extra_args, tell, noise, given, denoise_mask, disable_pbar)
-
-    in_turn = isinstance(handler, OwnWindows) and handler.in_turn
-    windows = handler.plan(noise.shape[2], options["transformer_options"]) if in_turn else []
-    if len(windows) < 2:
-        return run(whole, callback, noise, latent_image)
-    again = handler.legs(sigmas.tolist())
-    length = sum(last - first for first, last in again)
-    steps = _Steps(callback, whole[1] + length * (len(windows) - 1))
-    random = torch.Generator().manual_seed(extra_args.get("seed") or 0)
-    video, finished = torch.zeros_like(noise), torch.zeros_like(noise)
-    try:
-        for number, window in enumerate(windows):
-            handler.turn, own = Turn(number, finished.clone()), _own(window)
-            first_leg, *more = [whole] if number == 0 or steps.denoised is None else again
-            found = run(first_leg, steps.from_here(first_leg), noise, latent_image)
-            for leg in more:
-                fresh = torch.randn(noise.shape, generator=random).to(noise)
-                found = run(leg, steps.from_here(leg), fresh, steps.denoised)
-            clean = found if float(sigmas[-1]) == 0 or steps.denoised is None else steps.denoised
-            video[:, :, own], finished[:, :, own] = found[:, :, own].to(video), clean[:, :, own].to(video)
-    finally:
-        handler.turn = None
-    return video
-
-
-class _Steps:
-    """A sampler's callback in one of several runs: tells how far all of them are. total: steps of all runs; denoised:
-    what the last step took for the video without noise."""
-
-    def __init__(self, callback: Callable | None, total: int):
-        self.callback, self.total = callback, total
-        self.before = self.until = 0  # steps of the runs before this one, and with it
-        self.denoised: Tensor | None = None
-
-    def from_here(self, leg: Leg) -> "_Steps":
-        self.before, self.until = self.until, self.until + leg[1] - leg[0]
-        return self
-
-    def __call__(self, step: int, denoised: Tensor, x: Tensor, total: int) -> None:
-        self.denoised = denoised
-        if self.callback is not None:
-            self.callback(self.before + step, denoised, x, self.total)
-
-
-def _own(window: Window) -> list[int]:
-    """The frames of a window whose answer counts."""
-    return [frame for frame, weight in zip(window.frames, window.weights) if weight > 0]
 
 
 def _room_for_one(executor, patcher, noise_shape, conds, *args, **kwargs):

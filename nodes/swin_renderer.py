@@ -198,6 +198,17 @@ class SwinRendererNode(io.ComfyNode):
                     "noise and through those steps again, so that it agrees better with what went before. Higher is "
                     "surer and costs more: each takes as many steps as lie between noise levels 0.97 and 0.85.",
                 ),
+                io.Int.Input(
+                    "candidates",
+                    default=1,
+                    min=1,
+                    max=16,
+                    advanced=True,
+                    optional=True,
+                    tooltip="With order one after another: each window but the first is begun from so many different "
+                    "noises, and the one that goes on best from the frames before it is finished. Higher leaves fewer "
+                    "jumps at borders and costs more: each takes the steps down to noise level 0.8. 1 is off.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model, rendering in windows.")],
         )
@@ -225,6 +236,7 @@ class SwinRendererNode(io.ComfyNode):
         order="together",
         lead_guidance=0.0,
         restarts=0,
+        candidates=1,
     ) -> io.NodeOutput:
         config = SwinRenderer(
             window,
@@ -245,5 +257,6 @@ class SwinRendererNode(io.ComfyNode):
             order,
             lead_guidance,
             restarts,
+            candidates,
         )
         return io.NodeOutput(apply(model, config))

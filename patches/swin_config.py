@@ -31,7 +31,7 @@ class SwinRenderer:
 
     order: whether windows that go through the model on their own take each step together, or one after another all
     steps, so that a lead-in is finished. restarts: how many times each of those but the first goes back to a high noise
-    level.
+    level. candidates: of how many, each from other noise, each of those keeps the one that goes on best.
 
     sound: whether a stream of sound beside the video's (LTX-2) is cut as well.
     """
@@ -54,6 +54,7 @@ class SwinRenderer:
     order: Order = "together"
     lead_guidance: float = 0.0
     restarts: int = 0
+    candidates: int = 1
 
     def __post_init__(self):
         if self.window < 0:
@@ -94,6 +95,8 @@ class SwinRenderer:
             )
         if self.restarts < 0:
             raise ValueError(f"restarts {self.restarts}: must not be negative; 0 is none.")
+        if self.candidates < 1:
+            raise ValueError(f"candidates {self.candidates}: must be at least 1, which is no choice.")
         if self.on_their_own:
             self._refuse_what_spans_windows()
 
@@ -132,8 +135,9 @@ class SwinRenderer:
             yield "lead_in and blend act where windows follow a Prompt Timeline; this video has none"
         if timeline:
             yield self.at_borders
-        if self.restarts and not self.in_turn:
-            yield "restarts do nothing without lead_in and order one after another"
+        for name, asked in (("restarts", self.restarts > 0), ("candidates", self.candidates > 1)):
+            if asked and not self.in_turn:
+                yield f"{name} do nothing without lead_in and order one after another"
 
     @property
     def at_borders(self) -> str:

@@ -3,7 +3,6 @@ that the model knows."""
 
 import logging
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import nn
@@ -12,11 +11,10 @@ from ..host.call import Call, by_crop
 from ..host.editing import edit_attention, edit_inputs
 from ..host.families import Family, family_of
 from ..host.forward import Forward, Run
-from ..host.own_windows import Window, shows_own_window, with_own_windows
+from ..host.own_windows import Window, shows_own_window
 from ..host.pieces import Piece, Pieces
 from ..host.timeline import TIMELINE
-from ..kernels.overlap import lead_level, overlapping, renoised
-from ..kernels.restarts import legs
+from ..kernels.overlap import overlapping
 from ..kernels.swin_renderer import (
     anchor_frames,
     anchor_interval,
@@ -28,6 +26,7 @@ from ..kernels.swin_renderer import (
 )
 from ..kernels.wording import counted
 from .blocks import parse_blocks
+from .swin_alone import in_own_windows
 from .swin_config import SwinRenderer, require_room
 from .swin_parts import SOUND, part_in_windows, sound_in_windows
 from .swin_positions import at_scale, automatic_scale, frames_at_scale
@@ -267,10 +266,7 @@ def apply(model, config: SwinRenderer):
         return (by_crop(edit) if timeline_of(call.forward.options) else edit)(call, proceed)
 
     if config.on_their_own and config.strength > 0:
-        ahead = partial(lead_in, config) if config.lead_noise < 1 or config.lead_guidance > 0 else None
-        again = partial(legs, restarts=config.restarts)
-        how = {"ahead": ahead, "in_turn": config.in_turn, "apart": config.lead_guidance > 0, "legs": again}
-        model = with_own_windows(model, chosen.on_their_own, config.interval, **how)
+        model = in_own_windows(model, config, chosen.on_their_own)
     if config.compressed and chosen.family.time_rope is None and config.strength > 0:
         model = edit_inputs(
             model, PLACES, lambda forward: chosen.during(forward.run).places(forward), interval=config.interval
@@ -287,9 +283,3 @@ def apply(model, config: SwinRenderer):
         pieces=lambda forward: chosen.during(forward.run).pieces(forward),
         active=config.strength > 0,
     )
-
-
-def lead_in(config: SwinRenderer, x: torch.Tensor, x0: torch.Tensor, sigma: float, negative: bool) -> torch.Tensor:
-    """What a prompt is shown of the frames before a window. x: as noisy as the window; x0: what they are thought to be;
-    negative: for the negative prompt, from which `lead_guidance` hides them."""
-    return renoised(x, x0, sigma, lead_level(sigma, config.lead_noise, config.lead_guidance if negative else 0.0))

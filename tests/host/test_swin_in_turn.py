@@ -1,11 +1,12 @@
 """Windows of a story one after another: the sampler's whole run for each, led in by finished frames, written out."""
 
 import comfy.context_windows
+import comfy.sample
 import comfy.samplers
 import pytest
 import torch
 
-from semantic_video.harness.sampling import Shot, sample, seeded
+from semantic_video.harness.sampling import Shot, conditioning, sample, seeded
 from semantic_video.harness.toy import EVERY
 from semantic_video.host.schedule import Interval
 from semantic_video.patches.swin_renderer import SwinRenderer, apply
@@ -16,7 +17,7 @@ LED = [((0, 1, 2), 0), ((1, 2, 3, 4, 5, 6), 2), ((5, 6, 7, 8), 2)]  # frames of 
 IN_TURN = dict(lead_in=2, order="one after another")
 
 
-def written_out(model, shot, share, hidden=0.0, restarts=0):
+def written_out(model, shot, share, hidden=0.0, restarts=0, candidates=1):
     """All of the run for the first window, then for the second: frames before it are given to the model at `share` of
     the noise, and to the sampler as what they are."""
     inside, done, video = model.model.process_latent_in, None, None
@@ -46,8 +47,9 @@ def written_out(model, shot, share, hidden=0.0, restarts=0):
         alone = model.clone()
         alone.set_model_unet_function_wrapper(each)
         tell = lambda step, denoised, *rest, clean=clean: clean.append(denoised)  # noqa: E731
-        if restarts and done is not None:
-            found = inside(sample(alone, shot, tell, sampler=euler(restarts, noises, random)))
+        if (restarts or candidates > 1) and done is not None:
+            judged = (done[:, :, own[0] - 1], own, candidates)
+            found = inside(sample(alone, shot, tell, sampler=euler(restarts, noises, random, judged)))
         else:
             found = inside(sample(alone, shot, tell))
         done = torch.zeros_like(found) if done is None else done.clone()
@@ -56,24 +58,74 @@ def written_out(model, shot, share, hidden=0.0, restarts=0):
     return model.model.process_latent_out(video)
 
 
-def euler(restarts, noises, random):
-    """A sampler that goes back to the first level of at most 0.97 when it is at the first of at most 0.85."""
+def euler(restarts, noises, random, judged):
+    """A sampler that goes back to the first level of at most 0.97 when it is at the first of at most 0.85, and is at
+    the first of at most 0.8 so often, each time from other noise, before it goes on from the best."""
+    before, own, candidates = judged
 
     def run(model, x, sigmas, extra_args, callback, disable):
-        top, bottom = (int((sigmas <= level).nonzero()[0]) for level in (0.97, 0.85))
-        assert 0 < top < bottom - 1
-        step, left = 0, restarts
-        while step < len(sigmas) - 1:
-            clean = model(x, sigmas[step] * x.new_ones(len(x)), **extra_args)
-            callback({"i": step, "denoised": clean, "x": x})
-            x = x + (x - clean) / sigmas[step] * (sigmas[step + 1] - sigmas[step])
-            step += 1
-            if step == bottom and left:
+        top, bottom, choice = (int((sigmas <= level).nonzero()[0]) for level in (0.97, 0.85, 0.8))
+        assert 0 < top < bottom - 1 and bottom <= choice < len(sigmas) - 1
+
+        def step(i, x):
+            clean = model(x, sigmas[i] * x.new_ones(len(x)), **extra_args)
+            callback({"i": i, "denoised": clean, "x": x})
+            return clean, x + (x - clean) / sigmas[i] * (sigmas[i + 1] - sigmas[i])
+
+        tried = []
+        for number in range(candidates):
+            if number:
                 noises.append(torch.randn(x.shape, generator=random))
-                x, step, left = (1 - sigmas[top]) * clean + sigmas[top] * noises[-1], top, left - 1
+                x = sigmas[0] * noises[-1]
+            i, left = 0, restarts
+            while i < (choice if candidates > 1 else len(sigmas) - 1):
+                clean, x = step(i, x)
+                i += 1
+                if i == bottom and left:
+                    noises.append(torch.randn(x.shape, generator=random))
+                    x, i, left = (1 - sigmas[top]) * clean + sigmas[top] * noises[-1], top, left - 1
+            tried.append((x, clean, noises[-1]))
+        if candidates == 1:
+            return x
+        chosen = []
+        for row in range(len(x)):
+            marks = []
+            for _, clean, _ in tried:
+                frames = [before[row], *clean[row, :, own].unbind(1)]
+                first, *steps = [float((b - a).square().mean().sqrt()) for a, b in zip(frames, frames[1:])]
+                marks.append(first / sorted(steps)[(len(steps) - 1) // 2] if steps else first)
+            chosen.append(marks.index(min(marks)))
+        picks.append(chosen)
+        x, noise = (torch.stack([tried[n][part][row] for row, n in enumerate(chosen)]) for part in (0, 2))
+        noises.append(noise)
+        for i in range(choice, len(sigmas) - 1):
+            _, x = step(i, x)
         return x
 
+    picks = euler.picks = []
     return comfy.samplers.KSAMPLER(run)
+
+
+@pytest.mark.parametrize(("name", "restarts"), [("wan-t2v", 0), ("wan-t2v", 1), ("hunyuan-t2v", 0)])
+def test_the_candidate_that_goes_on_best_is_finished(toys, name, restarts):
+    model, shot = toys(name), Shot(name, steps=12, batch=2, cfg=1.0)
+    config, steps = SwinRenderer(**IN_TURN, restarts=restarts, candidates=3), []
+    got = sample(apply(told(model, 3, 7), config), shot, lambda step, clean, x, total: steps.append((step, total)))
+    torch.testing.assert_close(got, written_out(model, shot, 0.25, restarts=restarts, candidates=3), **CLOSE)
+    assert any(number for chosen in euler.picks for number in chosen), "not always the first"
+    assert steps == [(i, steps[0][1]) for i in range(steps[0][1])] and len(steps) > 36
+
+
+def test_the_first_candidate_is_the_run_without_others(toys, monkeypatch):
+    """Where it is best, what comes out is the same but for the rounding of a run in two parts."""
+    from semantic_video.patches import swin_alone
+
+    model, shot = told(toys("wan-t2v"), 3, 7), Shot("wan-t2v", steps=12)
+    rated = []
+    monkeypatch.setattr(swin_alone, "unevenness", lambda before, own: rated.append(own) or torch.full((1,), len(rated)))
+    got = sample(apply(model, SwinRenderer(**IN_TURN, candidates=2)), shot)
+    torch.testing.assert_close(got, sample(apply(model, SwinRenderer(**IN_TURN)), shot), **CLOSE)
+    assert len(rated) == 4
 
 
 @pytest.mark.parametrize(("name", "restarts"), [("wan-t2v", 2)])
@@ -87,7 +139,7 @@ def test_restarts_go_back_with_fresh_noise(toys, name, restarts):
     assert steps == [(i, steps[0][1]) for i in range(steps[0][1])] and len(steps) > 24
 
 
-def test_a_sampler_that_tells_nothing_does_not_restart(toys):
+def test_a_sampler_that_tells_nothing_does_not_restart_or_choose(toys):
     model, shot = told(toys("wan-t2v"), 3, 7), Shot("wan-t2v", steps=8, cfg=1.0)
 
     def silent(model, x, sigmas, extra_args, callback, disable):
@@ -96,10 +148,34 @@ def test_a_sampler_that_tells_nothing_does_not_restart(toys):
         return x
 
     got, plain = (
-        sample(apply(model, SwinRenderer(**IN_TURN, restarts=count)), shot, sampler=comfy.samplers.KSAMPLER(silent))
-        for count in (2, 0)
+        sample(apply(model, SwinRenderer(**IN_TURN, **more)), shot, sampler=comfy.samplers.KSAMPLER(silent))
+        for more in ({"restarts": 2, "candidates": 2}, {})
     )
     assert torch.equal(got, plain)
+
+
+def rendered(model, noise, latent, mask=None, **how):
+    shot = Shot("wan-t2v")
+    prompts = (conditioning(shot, 7, 20), conditioning(shot, 7, 21))
+    given = ("euler", "simple", *prompts, latent)
+    return comfy.sample.sample(model, noise, 12, 1.0, *given, noise_mask=mask, seed=1, disable_pbar=True, **how)
+
+
+def test_without_noise_of_its_own_a_run_has_no_candidates(toys):
+    """As the low-noise expert of Wan 2.2 goes on from what the other left."""
+    model, left = told(toys("wan-t2v"), 3, 7), seeded(1, 16, 9, 4, 4, seed=5)
+    several, one = (apply(model, SwinRenderer(**IN_TURN, candidates=count)) for count in (3, 1))
+    got, plain = (rendered(which, torch.zeros_like(left), left, start_step=4) for which in (several, one))
+    assert torch.equal(got, plain)
+
+
+def test_what_a_mask_keeps_stays(toys):
+    model = apply(told(toys("wan-t2v"), 3, 7), SwinRenderer(**IN_TURN, candidates=3))
+    latent, mask = seeded(1, 16, 9, 4, 4, seed=6), torch.ones(1, 1, 9, 4, 4)
+    mask[..., :2] = 0
+    got = rendered(model, seeded(1, 16, 9, 4, 4), latent, mask)
+    torch.testing.assert_close(got[..., :2], latent[..., :2], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(got[..., 2:], latent[..., 2:], rtol=0.1, atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +268,8 @@ def test_what_it_cannot_do_is_refused():
         SwinRenderer(order="random")
     with pytest.raises(ValueError, match="restarts -1: must not be negative"):
         SwinRenderer(restarts=-1)
+    with pytest.raises(ValueError, match="candidates 0: must be at least 1"):
+        SwinRenderer(candidates=0)
 
 
 def test_the_reference_of_windows_together_is_not_this_one(toys):

@@ -261,6 +261,9 @@ def test_what_a_run_is_told():
     for nothing in ((9,), (0,), (20,)):
         assert told({}, Run(9, timeline=nothing))[0][1].endswith("nothing to cut.")
     assert told({}, Run(9, total=30, timeline=(9,)))[0][1] == story, "counted in the whole video"
+    idle = (info, "candidates do nothing without lead_in and order one after another.")
+    assert told({"lead_in": 2, "candidates": 2}, Run(9, timeline=(4,))) == [led, at["half"], idle]
+    assert told(in_turn | {"candidates": 2}, Run(9, timeline=(4,))) == [led, third]
     idle = "lead_in and blend act where windows follow a Prompt Timeline; this video has none."
     assert told({"blend": 1}, Run(13)) == [(info, cut), (info, idle)]
     lost = (

@@ -103,10 +103,34 @@ MUTATIONS = [
     ),
     (
         "a window that restarts goes on from noise alone",
-        "host/own_windows.py",
-        "fresh, steps.denoised)",
-        "fresh, torch.zeros_like(fresh))",
+        "host/in_turn.py",
+        "fresh(), steps.denoised)",
+        "fresh(), torch.zeros_like(noise))",
         (IN_TURN + "::test_restarts_go_back_with_fresh_noise",),
+    ),
+    (
+        "of a window's candidates the worst is finished",
+        "host/in_turn.py",
+        "rating < lowest",
+        "rating > lowest",
+        (IN_TURN + "::test_the_candidate_that_goes_on_best_is_finished",),
+    ),
+    (
+        "a candidate is finished from other noise",
+        "host/in_turn.py",
+        "((1 - level) * (found - steps.denoised)) / level",
+        "noise",
+        (
+            IN_TURN + "::test_the_candidate_that_goes_on_best_is_finished",
+            IN_TURN + "::test_the_first_candidate_is_the_run_without_others",
+        ),
+    ),
+    (
+        "a run without noise of its own has candidates all the same",
+        "host/in_turn.py",
+        "or not noise.any()",
+        "or False",
+        (IN_TURN + "::test_without_noise_of_its_own_a_run_has_no_candidates",),
     ),
     (
         "windows on their own changed nothing",

@@ -95,7 +95,7 @@ def test_the_node_describes_itself(server):
     assert list(widgets)[-3:] == ["strength", "start", "end"]
     later = info["input"]["optional"]
     added = ["time_scale", "look_back", "trained", "lead_in", "blend", "lead_noise", "sound", "order"]
-    added += ["lead_guidance", "restarts"]
+    added += ["lead_guidance", "restarts", "candidates"]
     assert list(later) == added, "graphs posted before these came run as they did"
     assert all(options.get("tooltip") for _, options in later.values())
     assert all(options.get("tooltip") for _, options in widgets.values())
