@@ -41,6 +41,9 @@ class Search:
     rate: Callable[[Tensor, Tensor], Tensor]
 
 
+ALONE = Search(1, lambda levels: len(levels) - 1, lambda before, own: torch.zeros(len(own)))
+
+
 def own_frames(window: Window) -> list[int]:
     """The frames of a window whose answer counts."""
     return [frame for frame, weight in zip(window.frames, window.weights) if weight > 0]
@@ -49,77 +52,96 @@ def own_frames(window: Window) -> list[int]:
 def one_after_another(
     executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
 ):
-    """A run of the sampler for each window, where they take turns. In all but the first it goes the legs of the
-    schedule, each from what the one before thought the video is; a sampler that does not tell goes one leg."""
+    """A run of the sampler for each window, where they take turns."""
     options = extra_args["model_options"]
-    handler, whole = options.get("context_handler"), (0, len(sigmas) - 1)
+    handler = options.get("context_handler")
     in_turn = getattr(handler, "in_turn", False)
     windows = handler.plan(noise.shape[2], options["transformer_options"]) if in_turn else []
-    if len(windows) < 2:
-        return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, disable_pbar)
 
-    def run(leg: Leg, tell: Callable, noise: Tensor, given: Tensor | None) -> Tensor:
+    def run(leg: Leg, tell: Callable | None, noise: Tensor, given: Tensor | None) -> Tensor:
         part = sigmas[leg[0] : leg[1] + 1]
         return executor(guider, part, extra_args, tell, noise, given, denoise_mask, disable_pbar)
 
-    legs, search = handler.legs(sigmas.tolist()), handler.search
-    if search is None or not noise.any():  # without noise of its own a run has no other beginnings
-        search = Search(1, lambda levels: len(levels) - 1, lambda before, own: torch.zeros(len(own)))
-    (top, end), until = legs[-1], max(search.until(sigmas.tolist()), legs[-1][0] + 1)
-    trial, rest = [*legs[:-1], (top, until)], (until, end)
-    length = search.count * sum(last - first for first, last in trial) + end - until
-    steps = _Steps(run, callback, whole[1] + length * (len(windows) - 1))
-    random = torch.Generator().manual_seed(extra_args.get("seed") or 0)
+    if len(windows) < 2:
+        return run((0, len(sigmas)), callback, noise, latent_image)
+    levels, search = sigmas.tolist(), handler.search or ALONE
+    if not noise.any():  # a run without noise of its own has no other beginnings
+        search = ALONE
+    runs = _Runs(run, levels, handler.legs(levels), search, noise, latent_image, extra_args.get("seed") or 0)
+    runs.report_to(callback, len(windows))
     video, finished = torch.zeros_like(noise), torch.zeros_like(noise)
-
-    def fresh() -> Tensor:
-        return torch.randn(noise.shape, generator=random).to(noise)
-
-    def tried(noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Where one candidate is at the end of the trial, and what it is thought to be."""
-        found = steps(trial[0], noise, latent_image)
-        for leg in trial[1:]:
-            found = steps(leg, fresh(), steps.denoised)
-        return found, steps.denoised
-
-    def best(own: list[int]) -> Tensor:
-        """The window at the end of the schedule."""
-        chosen = lowest = None
-        for number in range(search.count):
-            found = tried(fresh() if number else noise)
-            rating = search.rate(finished[:, :, own[0] - 1].to(found[1]), found[1][:, :, own])
-            better = torch.ones_like(rating, dtype=torch.bool) if lowest is None else rating < lowest
-            lowest = rating if lowest is None else torch.where(better, rating, lowest)
-            rows = better.view(-1, 1, 1, 1, 1)
-            chosen = found if chosen is None else [torch.where(rows, a, b) for a, b in zip(found, chosen)]
-        found, steps.denoised = chosen
-        if until == end:
-            return found
-        level = sigmas[until]
-        return steps(rest, ((1 - level) * (found - steps.denoised)) / level, steps.denoised)
-
     try:
         for number, window in enumerate(windows):
             handler.turn, own = Turn(number, finished.clone()), own_frames(window)
-            alone = number == 0 or steps.denoised is None
-            found = steps(whole, noise, latent_image) if alone else best(own)
-            clean = found if float(sigmas[-1]) == 0 or steps.denoised is None else steps.denoised
+            found = runs.best(finished, own) if number and runs.denoised is not None else runs.whole()
+            clean = found if levels[-1] == 0 or runs.denoised is None else runs.denoised
             video[:, :, own], finished[:, :, own] = found[:, :, own].to(video), clean[:, :, own].to(video)
     finally:
         handler.turn = None
     return video
 
 
-class _Steps:
-    """Runs of a sampler over parts of a schedule. Its callback tells how far all of them are. total: their steps;
-    denoised: what the last step took for the video without noise."""
+class _Runs:
+    """The sampler's runs for one video. noise, given: what a run begins with. denoised: what the last step took for the
+    video without noise; None where the sampler does not tell, so that windows have no restarts and no candidates."""
 
-    def __init__(self, run: Callable, callback: Callable | None, total: int):
-        self.run, self.callback, self.total = run, callback, total
-        self.before = self.until = 0  # steps of the runs before this one, and with it
+    def __init__(
+        self,
+        run: Callable,
+        levels: list[float],
+        legs: list[Leg],
+        search: Search,
+        noise: Tensor,
+        given: Tensor | None,
+        seed: int,
+    ):
+        self.run, self.levels, self.search, self.noise, self.given = run, levels, search, noise, given
+        top, self.end = legs[-1]
+        self.choice = max(search.until(levels), top + 1)
+        self.trial = [*legs[:-1], (top, self.choice)]  # of each candidate
+        self.random = torch.Generator().manual_seed(seed)
         self.denoised: Tensor | None = None
 
-    def __call__(self, leg: Leg, noise: Tensor, given: Tensor | None) -> Tensor:
+    def report_to(self, callback: Callable | None, windows: int) -> None:
+        """callback: told of each step of all runs."""
+        each = self.search.count * sum(last - first for first, last in self.trial) + self.end - self.choice
+        self.callback, self.total = callback, self.end + each * (windows - 1)
+        self.before = self.until = 0  # steps of the runs before this one, and with it
+
+    def whole(self) -> Tensor:
+        """A window at the end of the schedule, straight through it."""
+        return self._through((0, self.end), self.noise, self.given)
+
+    def best(self, finished: Tensor, own: list[int]) -> Tensor:
+        """The same of the best candidate for the frames `own`."""
+        for number in range(self.search.count):
+            one = self._tried(self._fresh() if number else self.noise)
+            rating = self.search.rate(finished[:, :, own[0] - 1].to(one[1]), one[1][:, :, own])
+            if number == 0:
+                found, lowest = one, rating
+            else:
+                better = (rating < lowest).view(-1, 1, 1, 1, 1)
+                found = [torch.where(better, new, old) for new, old in zip(one, found)]
+                lowest = torch.minimum(rating, lowest)
+        found, self.denoised = found
+        if self.choice == self.end:
+            return found
+        level = self.levels[self.choice]
+        noise = (1 - level) * (found - self.denoised) / level  # of a flow model that is `found` at this level
+        return self._through((self.choice, self.end), noise, self.denoised)
+
+    def _tried(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Where a candidate is when it is judged, and what it is thought to be. Each leg but the first goes on from
+        what the one before thought, under fresh noise."""
+        found = self._through(self.trial[0], noise, self.given)
+        for leg in self.trial[1:]:
+            found = self._through(leg, self._fresh(), self.denoised)
+        return found, self.denoised
+
+    def _fresh(self) -> Tensor:
+        return torch.randn(self.noise.shape, generator=self.random).to(self.noise)
+
+    def _through(self, leg: Leg, noise: Tensor, given: Tensor | None) -> Tensor:
         self.before, self.until = self.until, self.until + leg[1] - leg[0]
         return self.run(leg, self._tell, noise, given)
 

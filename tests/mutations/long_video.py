@@ -104,8 +104,8 @@ MUTATIONS = [
     (
         "a window that restarts goes on from noise alone",
         "host/in_turn.py",
-        "fresh(), steps.denoised)",
-        "fresh(), torch.zeros_like(noise))",
+        "self._fresh(), self.denoised)",
+        "self._fresh(), torch.zeros_like(noise))",
         (IN_TURN + "::test_restarts_go_back_with_fresh_noise",),
     ),
     (
@@ -118,8 +118,8 @@ MUTATIONS = [
     (
         "a candidate is finished from other noise",
         "host/in_turn.py",
-        "((1 - level) * (found - steps.denoised)) / level",
-        "noise",
+        "(1 - level) * (found - self.denoised) / level",
+        "self.noise",
         (
             IN_TURN + "::test_the_candidate_that_goes_on_best_is_finished",
             IN_TURN + "::test_the_first_candidate_is_the_run_without_others",
@@ -128,8 +128,8 @@ MUTATIONS = [
     (
         "a run without noise of its own has candidates all the same",
         "host/in_turn.py",
-        "or not noise.any()",
-        "or False",
+        "if not noise.any():",
+        "if False:",
         (IN_TURN + "::test_without_noise_of_its_own_a_run_has_no_candidates",),
     ),
     (
