@@ -58,6 +58,12 @@ MINIS = {  # name -> trained parts it needs, changes
         ("t2v", "planner", "plan_adapter"),
         STEPS | TOLD | {"latent": SHORT, "swin": {"window": 4}, "plan": {"steps": 2, "seconds": 1.31}},
     ),
+    "mini_story_routes": (
+        ("t2v", "planner", "plan_adapter"),
+        TOLD
+        | {"latent": SHORT, "draft": {"steps": 2}, "start": {"steps": 2}, "plan": {"steps": 2, "seconds": 1.31}}
+        | {"swin": {"window": 4}, "draft_swin": {"window": 4}},
+    ),
     "mini_t2v": (("t2v",), STEPS),
     "mini_t2v_context_windows": (("t2v",), STEPS | {"latent": {"length": 29}}),
     "mini_v2v": (("t2v",), STEPS | CLIP | {"swin": {"strength": 1.0, "window": 4}}),
