@@ -32,9 +32,9 @@ class Turn(NamedTuple):
 @dataclass(frozen=True)
 class Search:
     """For the best of so many candidates for a window. Each begins with other noise; where the schedule is at a level,
-    until(noise levels), by index, they are rated by what they are thought to be without noise: rate(the frame before
-    [batch, channels, height, width], the window's own frames [batch, channels, frames, height, width]) -> [batch]. For
-    each video the lowest goes on."""
+    until(noise levels), by index, they are rated by what they are thought to be without noise: rate(the video before,
+    the window's own frames), [batch, channels, frames, height, width] each, -> [batch]. Of each video the lowest goes
+    on."""
 
     count: int
     until: Callable[[Sequence[float]], int]
@@ -116,7 +116,7 @@ class _Runs:
         """The same of the best candidate for the frames `own`."""
         for number in range(self.search.count):
             one = self._tried(self._fresh() if number else self.noise)
-            rating = self.search.rate(finished[:, :, own[0] - 1].to(one[1]), one[1][:, :, own])
+            rating = self.search.rate(finished[:, :, : own[0]].to(one[1]), one[1][:, :, own])
             if number == 0:
                 found, lowest = one, rating
             else:

@@ -48,7 +48,7 @@ def written_out(model, shot, share, hidden=0.0, restarts=0, candidates=1):
         alone.set_model_unet_function_wrapper(each)
         tell = lambda step, denoised, *rest, clean=clean: clean.append(denoised)  # noqa: E731
         if (restarts or candidates > 1) and done is not None:
-            judged = (done[:, :, own[0] - 1], own, candidates)
+            judged = (done[:, :, : own[0]], own, candidates)
             found = inside(sample(alone, shot, tell, sampler=euler(restarts, noises, random, judged)))
         else:
             found = inside(sample(alone, shot, tell))
@@ -91,9 +91,9 @@ def euler(restarts, noises, random, judged):
         for row in range(len(x)):
             marks = []
             for _, clean, _ in tried:
-                frames = [before[row], *clean[row, :, own].unbind(1)]
-                first, *steps = [float((b - a).square().mean().sqrt()) for a, b in zip(frames, frames[1:])]
-                marks.append(first / sorted(steps)[(len(steps) - 1) // 2] if steps else first)
+                frames = [*before[row, :, -2:].unbind(1), *clean[row, :, own].unbind(1)]
+                earlier, border, *steps = [float((b - a).square().mean().sqrt()) for a, b in zip(frames, frames[1:])]
+                marks.append(border / (earlier + sorted(steps)[(len(steps) - 1) // 2]))
             chosen.append(marks.index(min(marks)))
         picks.append(chosen)
         x, noise = (torch.stack([tried[n][part][row] for row, n in enumerate(chosen)]) for part in (0, 2))
