@@ -17,6 +17,7 @@ FACTS = ("colour", "background", "motion")  # what a plan is asked for
 UNCLEAR = ("blink", "change")  # motions in which an object has no one colour
 OBJECT, GROUND = 0.35, 0.02  # of a token's area that an object covers: at least, or at most
 STEPS, CFG, SEED = 20, 4.0, 0  # of sampling, as in the mini workflows
+BATCH, RATE = 16, 8e-3  # of training, as the mini planner's
 
 
 def parser() -> argparse.ArgumentParser:
@@ -111,7 +112,6 @@ class Readout:
 
     def shares(self, plans, scenes: list) -> dict[str, list[int]]:
         """Of each fact, whether each plan shows it as its scene says; motion: where the object goes somewhere."""
-
         from ..miniworld.scene import BACKGROUNDS, COLOURS
 
         seen = self.features(plans) @ self.weights
@@ -162,19 +162,40 @@ def drawn(planner, text, silent):
         return planner.real(euler(both, noise, sigmas_of(STEPS, spec.shift)))
 
 
-def measure(scenes: int, held_out: int, steps: int) -> list[dict]:
-    """A row for each kind: the readouts of true plans, and of drawn ones after so many steps."""
-    import copy
-    from itertools import count, islice
+def taught(spec, plans, draw, steps: int, look) -> None:
+    """Trains a planner; look(planner, step) is called an eighth, a quarter, half of the way, and at the end."""
     from random import Random
     from tempfile import TemporaryDirectory
+
+    from ..host.frozen_model import in_training
+    from ..kernels.planner import Planner, initialise
+    from ..training.loop import train
+    from ..training.plan import Plan
+    from ..training.planner import losses
+
+    def at_marks(weights, state) -> bool:
+        if state.step in {steps // 8, steps // 4, steps // 2, steps}:
+            averaged = Planner(spec)
+            averaged.load_state_dict(weights)
+            look(averaged, state.step)
+        return False
+
+    with in_training(), TemporaryDirectory() as folder:
+        planner = Planner(spec)
+        initialise(planner, SEED)
+        planner.normalise(plans)
+        plan = Plan("features", Path(folder), steps=steps, rate=RATE, seed=SEED)
+        train(plan, planner, lambda step, done: losses(planner, draw, Random(f"{SEED}/{step}")), enough=at_marks)
+
+
+def measure(scenes: int, held_out: int, steps: int) -> list[dict]:
+    """A row for each kind: the readouts of true plans, and of drawn ones after so many steps."""
+    from itertools import count, islice
 
     import torch
 
     from ..host.clip_loading import load_clip
-    from ..host.frozen_model import in_training
     from ..kernels.plan_spec import PlannerSpec
-    from ..kernels.planner import Planner, initialise
     from ..mini import clip as mini_clip
     from ..mini import planner as mini
     from ..mini import vae as mini_vae
@@ -183,9 +204,7 @@ def measure(scenes: int, held_out: int, steps: int) -> list[dict]:
     from ..mini.long_clips import scene_number
     from ..miniworld.caption import caption
     from ..miniworld.scene import sample_scenes
-    from ..training.loop import train
-    from ..training.plan import Plan
-    from ..training.planner import Batch, losses
+    from ..training.planner import Batch
 
     clear = (scene for i in count() if (scene := scene_number(SEED, i)).things[0].motion not in UNCLEAR)
     given = list(islice(clear, scenes))
@@ -195,56 +214,31 @@ def measure(scenes: int, held_out: int, steps: int) -> list[dict]:
     with torch.no_grad():
         clip, vae = load_clip(WEIGHTS / "mini_clip.safetensors"), mini_vae.load(WEIGHTS / "mini_vae.safetensors")
         (shown, labels), (shown_asked, _) = pictures(given), pictures(asked)
-        features = {
-            "semantic": [semantic(clip, x) for x in (shown, shown_asked)],
-            "VAE": [latent(vae, x) for x in (shown, shown_asked)],
-        }
+        both = (shown, shown_asked)
+        features = {"semantic": [semantic(clip, x) for x in both], "VAE": [latent(vae, x) for x in both]}
         silent = mini_clip.encode_text(text_clip, [""])
         prompts = mini_clip.encode_text(text_clip, [caption(scene, i) for i, scene in enumerate(asked)])
-    rows = []
-    for kind, dims in KINDS:
+
+    def row(kind: str, dims: int) -> dict:
         plans, true, kept = components(*features[kind], dims)
         readout = Readout(plans, labels)
-        row = {
-            "features": kind,
-            "dims": dims,
-            "variance": kept,
-            "truth": readout.shares(true, asked),
-            "drawn": {},
-        }
-        spec = PlannerSpec(
-            dims, kind, prompts.shape[-1], mini.WIDTH, mini.HEADS, mini.BLOCKS, mini.FFN, *mini.GRID, 2.0, mini.SHIFT
-        )
+        found = {"features": kind, "dims": dims, "variance": kept, "truth": readout.shares(true, asked), "drawn": {}}
+        print(f"{kind} {dims}: true plans {means(found['truth'])}", flush=True)
+        size = (mini.WIDTH, mini.HEADS, mini.BLOCKS, mini.FFN, *mini.GRID, 2.0, mini.SHIFT)
 
-        def draw(rng: Random, plans=plans) -> Batch:
-            picks = [rng.randrange(len(plans)) for _ in range(16)]
+        def draw(rng) -> Batch:
+            picks = [rng.randrange(len(plans)) for _ in range(BATCH)]
             captions = [caption(given[i], rng, UNSAID) for i in picks]
             return Batch(plans[picks], mini_clip.encode_text(text_clip, captions), silent)
 
-        def look(weights, state, spec=spec, readout=readout, row=row) -> bool:
-            if state.step in {steps // 8, steps // 4, steps // 2, steps}:
-                planner = Planner(spec)
-                planner.load_state_dict(copy.deepcopy(weights))
-                row["drawn"][state.step] = readout.shares(drawn(planner, prompts, silent), asked)
-                print(
-                    f"{row['features']} {row['dims']}, {state.step} steps: {means(row['drawn'][state.step])}",
-                    flush=True,
-                )
-            return False
+        def look(planner, step: int) -> None:
+            found["drawn"][step] = readout.shares(drawn(planner, prompts, silent), asked)
+            print(f"{kind} {dims}, {step} steps: {means(found['drawn'][step])}", flush=True)
 
-        with in_training(), TemporaryDirectory() as folder:
-            planner = Planner(spec)
-            initialise(planner, SEED)
-            planner.normalise(plans)
-            plan = Plan(f"plan-{kind}-{dims}", Path(folder), steps=steps, rate=8e-3, seed=SEED)
+        taught(PlannerSpec(dims, kind, prompts.shape[-1], *size), plans, draw, steps, look)
+        return found
 
-            def loss_of(step: int, done: float, planner=planner, draw=draw) -> dict:
-                return losses(planner, draw, Random(f"{SEED}/{step}/features"))
-
-            train(plan, planner, loss_of, enough=look)
-        print(f"{kind} {dims}: variance kept {kept:.2f}, truth {means(row['truth'])}", flush=True)
-        rows.append(row)
-    return rows
+    return [row(*kind) for kind in KINDS]
 
 
 def means(found: dict[str, list[int]]) -> dict[str, float]:
@@ -256,15 +250,14 @@ def table(rows: list[dict], options: argparse.Namespace) -> str:
         "# What a plan is made of",
         "",
         f"`python run.py bench plan_features`: planners of the mini one's size, {options.scenes} MiniWorld videos, "
-        f"{options.steps} steps of 16; plans drawn for {options.held_out} held-out captions ({STEPS} steps, "
+        f"{options.steps} steps of {BATCH}; plans drawn for {options.held_out} held-out captions ({STEPS} steps, "
         f"CFG {CFG:g}). Share of plans whose tokens, by their readout, show what the caption says: mean of "
         + ", ".join(FACTS)
         + " (of objects that go somewhere); in brackets each. True plans: of the videos themselves.",
         "",
-        "| features | dims | variance kept | true plans | after " + " | ".join(f"{n} steps" for n in rows[0]["drawn"]),
+        "| features | dims | variance kept | true plans | " + " | ".join(f"{n} steps" for n in rows[0]["drawn"]) + " |",
+        "| --- | ---: | ---: | --- |" + " --- |" * len(rows[0]["drawn"]),
     ]
-    lines[-1] += " |"
-    lines.append("| --- | ---: | ---: | --- |" + " --- |" * len(rows[0]["drawn"]))
     for row in rows:
         cells = [told(row["truth"]), *(told(found) for found in row["drawn"].values())]
         lines.append(f"| {row['features']} | {row['dims']} | {row['variance']:.2f} | " + " | ".join(cells) + " |")
