@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="run.py bench plan_features", description=__doc__.split("\n\n")[0])
     options.add_argument("--scenes", type=int, default=768, help="videos to learn from (default: 768)")
     options.add_argument("--held-out", type=int, default=96, help="captions to draw plans for (default: 96)")
-    options.add_argument("--steps", type=int, default=400, help="of each training (default: 400)")
+    options.add_argument("--steps", type=int, default=240, help="of each training (default: 240)")
     return options
 
 
