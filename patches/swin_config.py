@@ -144,8 +144,8 @@ class SwinRenderer:
         """What to expect where a story's windows meet: of 100 stories in MiniWorld (docs/evidence.md)."""
         if self.in_turn:
             return (
-                "on a small test model things still jump at more than a third of the borders between events, at a "
-                "quarter with lead_guidance 0.85 and restarts 3"
+                "on a small test model things still jump at more than a third of the borders between events, at three "
+                "in ten with candidates 4 and lead_guidance 0.5"
             )
         share = "half" if self.on_their_own else "most"
         return (

@@ -253,7 +253,7 @@ def test_what_a_run_is_told():
     in_turn = {"lead_in": 2, "order": "one after another"}
     third = (
         info,
-        jumps.format("still jump at more than a third") + ", at a quarter with lead_guidance 0.85 and restarts 3.",
+        jumps.format("still jump at more than a third") + ", at three in ten with candidates 4 and lead_guidance 0.5.",
     )
     assert told(in_turn | {"restarts": 1}, Run(9, timeline=(4,))) == [led, third]
     idle = (info, "restarts do nothing without lead_in and order one after another.")
