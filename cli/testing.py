@@ -1,4 +1,5 @@
-"""run.py test: ruff, then the tests that need no ComfyUI, and for every ComfyUI found those against it, side by side.
+"""run.py test: ruff, then the tests that need no ComfyUI, and for every ComfyUI found those against it, side by side;
+what hardly depends on its version for the first alone.
 Options that are not listed go to pytest: -k, -x, --lf."""
 
 import argparse

@@ -4,7 +4,8 @@ from functools import partial
 
 from torch import Tensor
 
-from ..host.own_windows import Plan, Search, with_own_windows
+from ..host.in_turn import Search
+from ..host.own_windows import Plan, with_own_windows
 from ..kernels.candidates import chosen_at, unevenness
 from ..kernels.overlap import lead_level, renoised
 from ..kernels.restarts import legs

@@ -11,7 +11,8 @@ from ..host.call import Call, by_crop
 from ..host.editing import edit_attention, edit_inputs
 from ..host.families import Family, family_of
 from ..host.forward import Forward, Run
-from ..host.own_windows import Window, shows_own_window
+from ..host.in_turn import Window
+from ..host.own_windows import shows_own_window
 from ..host.pieces import Piece, Pieces
 from ..host.timeline import TIMELINE
 from ..kernels.overlap import overlapping

@@ -109,6 +109,13 @@ MUTATIONS = [
         (IN_TURN + "::test_restarts_go_back_with_fresh_noise",),
     ),
     (
+        "candidates are never handed on",
+        "patches/swin_alone.py",
+        "if config.candidates > 1 else None",
+        "if False else None",
+        (IN_TURN + "::test_the_candidate_that_goes_on_best_is_finished",),
+    ),
+    (
         "of a window's candidates the worst is finished",
         "host/in_turn.py",
         "rating < lowest",
