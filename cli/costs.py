@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from math import floor
 
 from ..kernels.wording import counted
 
@@ -63,8 +64,7 @@ def cost(api: dict) -> Cost | None:
             return None
         width, height, length = size
         frames, area = (length - 1) // 4 + 1, (height // 16) * (width // 16)
-        windowed = any(api[one]["class_type"] == "SemVidSwinRenderer" for one in chain)
-        keys = min(frames, shape.trained) * area if windowed else frames * area
+        keys = seen_frames(api, chain, frames, shape.trained) * area
         tokens = frames * area
         each = 2 * tokens * (shape.per_token + 2 * keys * shape.width * shape.blocks)
         passes = 1 if inputs.get("cfg", 1.0) == 1.0 else 2
@@ -74,6 +74,17 @@ def cost(api: dict) -> Cost | None:
         return None
     longest = max(found, key=lambda c: c.tokens)
     return Cost(longest.tokens, longest.frames, sum(c.operations for c in found), max(c.aside for c in found))
+
+
+def seen_frames(api: dict, chain: set[str], frames: int, trained: int) -> int:
+    """Latent frames that a token attends to, at most: the video's, or where Swin Renderer is a window's and its
+    anchors'."""
+    for one in chain:
+        if api[one]["class_type"] == "SemVidSwinRenderer":
+            inputs = api[one]["inputs"]
+            twice = inputs["anchors"] != "none" and inputs["time_scale"] < 1.0
+            return min(frames, inputs["anchor_budget"] or trained * (2 if twice else 1))
+    return frames
 
 
 def upstream(node: dict) -> list[str]:
@@ -98,15 +109,23 @@ def size_of(node: dict) -> tuple[int, int, int] | None:
 def steps_of(api: dict, inputs: dict) -> int:
     if "steps" in inputs:
         return min(inputs.get("end_at_step", inputs["steps"]), inputs["steps"]) - inputs.get("start_at_step", 0)
-    chain = nearest(api, inputs["sigmas"][0])
-    return next(api[one]["inputs"]["steps"] for one in chain if "steps" in api[one]["inputs"])
+    name, output = inputs["sigmas"]
+    while "steps" not in api[name]["inputs"]:
+        name, output = next(value for value in api[name]["inputs"].values() if isinstance(value, list))
+    schedule = api[name]["inputs"]
+    if api[name]["class_type"] != "SemVidStartSigmas":
+        return schedule["steps"]
+    shift = next(s for one in nearest(api, name) if (s := api[one]["inputs"].get("shift")))
+    sigma, steps = schedule["sigma"], schedule["steps"]
+    below = floor(steps * sigma / (shift - (shift - 1) * sigma)) + 1  # of the simple schedule, 0 among them
+    return below if output == 0 else steps + 1 - below
 
 
 def in_words(api: dict, files: list[dict]) -> str:
     """For the note; "" where nothing can be said. files: those of cli/checkpoints.json that it loads."""
     sizes = {one["name"]: one["gb"] for one in files if "gb" in one}
     parts = []
-    if sizes:
+    if sizes and all("gb" in one or "note" in one for one in files):
         largest = max(sizes.values())
         parts.append(
             f"files of about {sum(sizes.values()):.0f} GB, the largest {largest:.0f} GB, of which ComfyUI offloads "

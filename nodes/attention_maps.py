@@ -17,9 +17,8 @@ class AttentionMapsNode(io.ComfyNode):
             display_name="Attention Maps",
             category=GUIDANCE,
             description="Where each part of a finished video looks at words of its prompt: a heat map for each word, "
-            "from the text attention of Wan or the joint attention of HunyuanVideo. One pass of the model on the "
-            "latent, noised to a level of your choice; read in pieces, so that no attention map of the model is ever "
-            "held whole.",
+            "from the model's own attention (not on LTX-2). One pass of the model on the latent, noised to a level of "
+            "your choice; read in pieces, so that no attention map of the model is ever held whole.",
             search_aliases=["cross attention", "heat map", "DAAM", "visualize attention", "segmentation"],
             inputs=[
                 io.Model.Input(
@@ -62,7 +61,7 @@ class AttentionMapsNode(io.ComfyNode):
                     min=0,
                     max=2**32 - 1,
                     advanced=True,
-                    tooltip="Noise put on the video. Others: other noise.",
+                    tooltip="Seed of the noise put on the video.",
                 ),
             ],
             outputs=[

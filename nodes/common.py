@@ -122,8 +122,8 @@ def validation_inputs() -> list:
             0.1,
             0.0,
             0.5,
-            "Share of the videos that is not learnt from, but measures. Higher measures better and leaves fewer to "
-            "learn; 0: none.",
+            "Share of the videos held back to measure with. Higher measures better and leaves fewer to learn from; 0: "
+            "none.",
             0.05,
             **later,
         ),

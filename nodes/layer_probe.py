@@ -49,9 +49,9 @@ class LayerProbeNode(io.ComfyNode):
                     "measure",
                     options=list(MEASURES),
                     default="causal",
-                    tooltip="What the two lists go by. causal: what hangs on a block's text, which is what counts. "
-                    "response: Moran's I and deviation, as the paper draws them; on the model we measured they found "
-                    "the unresponsive first block, but did not rank the others.",
+                    tooltip="What the two lists go by. causal: how much the prediction depends on a block's text, "
+                    "which is what counts. response: Moran's I and deviation, as the paper draws them; on the model "
+                    "we measured they found the unresponsive first block, but did not rank the others.",
                 ),
                 io.Int.Input(
                     "levels",
@@ -77,7 +77,7 @@ class LayerProbeNode(io.ComfyNode):
                     min=0,
                     max=2**32 - 1,
                     advanced=True,
-                    tooltip="Noise of the passes. Others: other noise.",
+                    tooltip="Seed of the noise in these passes.",
                 ),
             ],
             outputs=[

@@ -17,7 +17,7 @@ class PlannerLoadNode(io.ComfyNode):
             display_name="Semantic Planner Loader",
             category=PLANS,
             description="Loads a Semantic Planner: a small model that draws the plan of a whole video from a prompt. "
-            "None has been published; train one with run.py train planner.",
+            "None has been published; train one with Semantic Planner Train.",
             search_aliases=["SemanticGen", "plan model"],
             inputs=[
                 io.Combo.Input(

@@ -103,8 +103,8 @@ class TimelineSpanNode(io.ComfyNode):
                     min=0.0,
                     max=36000.0,
                     step=0.05,
-                    tooltip="Where in the video the span begins, in seconds. Higher is later; that of the span before "
-                    "must end there.",
+                    tooltip="Second of the video at which the span begins; the span before must end there. Higher is "
+                    "later.",
                 ),
                 io.Float.Input(
                     "to_second",

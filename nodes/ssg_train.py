@@ -167,8 +167,8 @@ class SSGAdapterTrainNode(io.ComfyNode):
                     max=0.5,
                     step=0.05,
                     advanced=True,
-                    tooltip="Share of the videos that is not learnt from, but measures. Higher measures better and "
-                    "leaves fewer to learn; 0: none.",
+                    tooltip="Share of the videos held back to measure with. Higher measures better and leaves fewer to "
+                    "learn from; 0: none.",
                 ),
                 io.Int.Input(
                     "validate_every",

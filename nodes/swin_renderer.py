@@ -102,8 +102,8 @@ class SwinRendererNode(io.ComfyNode):
                     max=64,
                     advanced=True,
                     optional=True,
-                    tooltip="How many latent frames before its first one each window sees besides its own. Higher ties "
-                    "windows together more and costs more. -1 is automatic: 1 where windows follow a Prompt Timeline, "
+                    tooltip="How many latent frames before its own each window also sees. Higher ties windows "
+                    "together more and costs more. -1 is automatic: 1 where windows follow a Prompt Timeline, "
                     "otherwise none.",
                 ),
                 io.Int.Input(
@@ -113,10 +113,9 @@ class SwinRendererNode(io.ComfyNode):
                     max=1024,
                     advanced=True,
                     optional=True,
-                    tooltip="Length of the videos that the model was trained on, in latent frames; all that is "
-                    "automatic here follows it. Higher means longer windows and less compressed time. 0 is "
-                    "what the model's family was trained on: 21 for Wan, 33 for HunyuanVideo. For models that "
-                    "were trained anew.",
+                    tooltip="For a model that was retrained on another length: that length in latent frames, which "
+                    "all automatic values here follow. Higher means longer windows and less compressed time. 0 takes "
+                    "the model family's: 21 for Wan, 33 for HunyuanVideo.",
                 ),
                 io.Int.Input(
                     "lead_in",
@@ -125,9 +124,9 @@ class SwinRendererNode(io.ComfyNode):
                     max=64,
                     advanced=True,
                     optional=True,
-                    tooltip="With a Prompt Timeline: how many latent frames before each window go through the model "
-                    "with it and are dropped, so that no window begins as a video begins. Higher gives "
-                    "cleaner first frames and costs more. Above 0 windows run one by one, as ComfyUI's "
+                    tooltip="Wan and HunyuanVideo, with a Prompt Timeline: this many latent frames before each window "
+                    "go through the model with it and are dropped, so that none begins like a new video. Higher gives "
+                    "cleaner first frames and costs more; start with 2. Above 0 windows run one by one, as ComfyUI's "
                     "context windows do, and this takes the place of look_back.",
                 ),
                 io.Int.Input(
@@ -149,9 +148,9 @@ class SwinRendererNode(io.ComfyNode):
                     step=0.05,
                     advanced=True,
                     optional=True,
-                    tooltip="How noisy a lead-in is beside its window, after what the window before has answered. "
-                    "Lower tells a window more surely where things are, so that they jump less at its border; 1 is as "
-                    "noisy as the window.",
+                    tooltip="Noise of the lead-in, relative to its window's: 0.25 is a quarter, 1 is the same. It "
+                    "then shows what the window before has made so far. Lower tells a window better where things are, "
+                    "so that they jump less at its border.",
                 ),
                 io.Combo.Input(
                     "sound",
@@ -169,10 +168,9 @@ class SwinRendererNode(io.ComfyNode):
                     default="together",
                     advanced=True,
                     optional=True,
-                    tooltip="With lead_in: one after another renders each window to its end before the next begins, "
-                    "which then knows for sure what it goes on from: objects jump less at its border (on a small test "
-                    "model at more than a third of the borders, together at half). together takes each step in all "
-                    "windows.",
+                    tooltip="With lead_in: one after another finishes each window before the next begins, which then "
+                    "continues from finished frames: objects jump less at its border (on a small test model at more "
+                    "than a third of the borders, together at half). together takes each step in all windows.",
                 ),
                 io.Float.Input(
                     "lead_guidance",
@@ -182,10 +180,10 @@ class SwinRendererNode(io.ComfyNode):
                     step=0.05,
                     advanced=True,
                     optional=True,
-                    tooltip="With lead_in and CFG above 1: how far noise hides the lead-in from the negative prompt, "
-                    "so that CFG also guides toward what went before. Near 1 objects jump less at borders, and events "
-                    "come less surely; 0 is off, and little happens up to 0.5. On a small test model 0.85 with 3 "
-                    "restarts left jumps at a quarter of the borders; 0.80 of the events came, 0.86 without.",
+                    tooltip="With lead_in and CFG above 1: how much noise hides the lead-in from the negative prompt, "
+                    "so that CFG pulls toward the frames before. Near 1 objects jump less at borders, but fewer "
+                    "events come; 0 is off, and little happens up to 0.5. On a small test model 0.85 with 3 restarts "
+                    "left jumps at a quarter of the borders; 0.80 of the events came, 0.86 without.",
                 ),
                 io.Int.Input(
                     "restarts",
@@ -194,9 +192,9 @@ class SwinRendererNode(io.ComfyNode):
                     max=16,
                     advanced=True,
                     optional=True,
-                    tooltip="With order one after another: how many times each window but the first goes back to much "
-                    "noise and through those steps again, so that it agrees better with what went before. Higher is "
-                    "surer and costs more: each takes as many steps as lie between noise levels 0.97 and 0.85.",
+                    tooltip="With order one after another: how often each window but the first returns to high noise "
+                    "and repeats those steps, to fit the frames before it better. Higher fits more surely and costs "
+                    "more: each repeats the steps between noise levels 0.97 and 0.85.",
                 ),
                 io.Int.Input(
                     "candidates",
@@ -205,11 +203,11 @@ class SwinRendererNode(io.ComfyNode):
                     max=16,
                     advanced=True,
                     optional=True,
-                    tooltip="With order one after another: each window but the first is begun from so many different "
-                    "noises, and the one that goes on best from the frames before it is finished. Higher leaves fewer "
-                    "jumps at borders and costs more: each takes the steps down to noise level 0.8. On a small test "
-                    "model 4, with lead_guidance 0.5, let 0.72 of the borders hold, 0.58 without, in 2.5 times "
-                    "the time, and lost no event clearly. 1 is off.",
+                    tooltip="With order one after another: each window but the first is tried with this many noises, "
+                    "and the one that continues the frames before it best is kept. Higher leaves fewer jumps at "
+                    "borders and costs more: each try takes the steps down to noise level 0.8. On a small test model "
+                    "4, with lead_guidance 0.5, let 0.72 of the borders hold, 0.58 without, in 2.5 times the time, "
+                    "and lost no event clearly. 1 is off.",
                 ),
             ],
             outputs=[io.Model.Output(tooltip="The model, rendering in windows.")],
