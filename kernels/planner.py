@@ -34,6 +34,14 @@ def dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor
     return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
 
+def additive(sees: Tensor, like: Tensor) -> Tensor:
+    """A boolean mask as what is added to the logits, with the dtype and device of `like`: several of the host's
+    attentions add a boolean one as 1 and 0. Not -inf, which makes NaN where they see a part of the keys that is hidden
+    altogether."""
+    hidden = ~sees.to(like.device)
+    return torch.zeros_like(hidden, dtype=like.dtype).masked_fill_(hidden, torch.finfo(like.dtype).min)
+
+
 def timestep_features(s: Tensor, width: int) -> Tensor:
     """[batch] noise levels -> [batch, width] cosines and sines of 1000 s, as Wan's."""
     freqs = torch.exp(
@@ -68,10 +76,10 @@ class Block(nn.Module):
         self.modulation = nn.Parameter(torch.zeros(6, width, **place))
 
     def forward(
-        self, x: Tensor, time: Tensor, text: Tensor, freqs: Tensor, sees: Tensor | None, attend: Attend
+        self, x: Tensor, time: Tensor, text: Tensor, freqs: Tensor, mask: Tensor | None, attend: Attend
     ) -> Tensor:
-        """x: [batch, tokens, width]; time: [batch, 6, width]; text: [batch, n, width]; sees: [1, 1, tokens, n] or
-        None."""
+        """x: [batch, tokens, width]; time: [batch, 6, width]; text: [batch, n, width]; mask: additive, [1, 1, tokens,
+        n], or None."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (time + self.modulation.to(time)).unsqueeze(2).unbind(1)
         q, k, v = (
             y.unflatten(-1, (self.heads, -1)) for y in self.qkv(self.norm1(x) * (1 + scale1) + shift1).chunk(3, -1)
@@ -80,7 +88,7 @@ class Block(nn.Module):
         x = x + gate1 * self.out(attend(q, k, v, None))
         q = self.text_norm_q(self.text_q(self.norm2(x)).unflatten(-1, (self.heads, -1)))
         k, v = (y.unflatten(-1, (self.heads, -1)) for y in self.text_kv(text).chunk(2, -1))
-        x = x + self.text_out(attend(q, self.text_norm_k(k), v, sees))
+        x = x + self.text_out(attend(q, self.text_norm_k(k), v, mask))
         hidden = nn.functional.gelu(self.up(self.norm3(x) * (1 + scale2) + shift2), approximate="tanh")
         return x + gate2 * self.down(hidden)
 
@@ -120,13 +128,12 @@ class Planner(nn.Module):
         positions = grid_positions(*(torch.arange(n) for n in (times, rows, columns)))
         kind = torch.complex128 if z.dtype == torch.float64 else torch.complex64
         freqs = rope_at(positions, self.spec.axes, THETA["wan"]).to(z.device, kind)
-        if sees is not None:
-            sees = sees.to(z.device).repeat_interleave(rows * columns, dim=0)[None, None]
+        mask = None if sees is None else additive(sees.repeat_interleave(rows * columns, dim=0)[None, None], z)
         time = self.time(timestep_features(s, self.spec.width).to(z))
         six = self.time_projection(nn.functional.silu(time)).unflatten(-1, (6, -1))
         x, text = self.embed(z.flatten(1, 3)), self.text(text.to(z))
         for block in self.blocks:
-            x = block(x, six, text, freqs, sees, attend)
+            x = block(x, six, text, freqs, mask, attend)
         shift, scale = (time[:, None] + self.modulation.to(time)).unsqueeze(2).unbind(1)
         return self.head(self.norm(x) * (1 + scale) + shift).view(z.shape)
 

@@ -32,8 +32,8 @@ def planner(tmp_path):
     return load_planner(write_toy_planner(tmp_path / "planner.safetensors"))
 
 
-def two_spans():
-    first, second = spoken_span(text(5, 22), Span(0.0, 0.75)), spoken_span(text(3, 23), Span(0.75, 2.0))
+def two_spans(second_seed=23):
+    first, second = spoken_span(text(5, 22), Span(0.0, 0.75)), spoken_span(text(3, second_seed), Span(0.75, 2.0))
     return joined(first, second)
 
 
@@ -84,6 +84,15 @@ def test_a_plan_does_not_depend_on_texts_of_other_spans_alone_through_their_fram
         alone = module(z, torch.tensor([0.5]), words[:, :1])
     torch.testing.assert_close(both[:, 0], alone[:, 0], **NEAR)
     assert not torch.allclose(both[:, 1], alone[:, 1], **NEAR)
+
+
+def test_the_text_of_a_later_span_does_not_reach_an_earlier_one_through_the_hosts_attention(planner):
+    for block in planner.model.blocks:
+        block.out.weight.data.zero_()
+        block.out.bias.data.zero_()
+    one, other = (patch.sample(planner, two_spans(seed), None, PlanRequest(2.0, steps=2)) for seed in (23, 24))
+    torch.testing.assert_close(one.tokens[:1], other.tokens[:1], **NEAR)
+    assert not torch.allclose(one.tokens[1:], other.tokens[1:], **NEAR)
 
 
 def test_any_length_rate_and_size(planner):
