@@ -2,8 +2,8 @@
 
 import logging
 
-from .forward import Run
 from .replaced import around, replaced_blocks
+from .run import Run
 
 
 def say_how_it_went(editors: list, run: Run, module, options: dict) -> None:

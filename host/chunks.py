@@ -16,8 +16,8 @@ from torch import Tensor, nn
 @contextmanager
 def in_chunks(modules: Iterable[nn.Module], tokens: int | None):
     """Within, each module gets at most `tokens` tokens of [batch, tokens, channels] at once; None: all. Further inputs,
-    such as a modulation, must be one for all tokens, else the module gets all. Compiled models are left alone: their
-    graphs would be made anew for every call."""
+    such as a modulation, must be one for all tokens, else the module gets all. Leave compiled models and blocks alone:
+    their graphs would be made anew for every call."""
     wrapped = []
     if tokens is not None and not torch.compiler.is_compiling():
         wrapped = list(modules)
@@ -32,6 +32,11 @@ def in_chunks(modules: Iterable[nn.Module], tokens: int | None):
                 module.__dict__.pop("forward", None)
             else:
                 module.forward = old
+
+
+def compiled(blocks: Iterable[nn.Module]) -> bool:
+    """Whether torch.compile has any of these blocks, wrapped or in place."""
+    return any("_orig_mod" in block._modules or block._compiled_call_impl is not None for block in blocks)
 
 
 def chunked(forward: Callable[..., Tensor], tokens: int, x: Tensor, *rest: Tensor) -> Tensor:

@@ -21,13 +21,14 @@ from torch import Tensor
 from .after_run import say_how_it_went
 from .block_numbers import numbered_blocks
 from .call import Call, Continue, Edit, UnknownRows
-from .chunks import in_chunks
+from .chunks import compiled, in_chunks
 from .families import family_of
 from .feedback import LEFT_ALONE, Node, this_node
-from .forward import RUN, Forward, Run, bind, read
+from .forward import Forward, bind, read
 from .layout import AUDIO_QUERIES, Layout, Site, SiteKind
 from .pieces import OVERRIDE, Pieces, can_be_in_pieces, in_pieces
 from .refiner import Refine, refined_apart, refining
+from .run import RUN, Run
 from .schedule import ALWAYS, Interval
 
 EDITORS = "semantic_video_editors"
@@ -198,7 +199,9 @@ def _around_call(executor, *args, **kwargs):
             forward.note(editors[0].name, whole, changed=False)
             forward.note(editors[0].name, set(range(forward.family.blocks(forward.module))) - set(whole))
     sizes = [editor.tokens(forward) for editor in acting.values() if editor.tokens]
-    chunks = in_chunks(forward.family.token_modules(forward.module), min(filter(None, sizes), default=None))
+    family, module = forward.family, forward.module
+    parts = [] if compiled(family.block_modules(module)) else family.token_modules(module)
+    chunks = in_chunks(parts, min(filter(None, sizes), default=None))
     with chunks, refining(forward, [editor.refine for editor in acting.values() if editor.refine]):
         result = executor(*bound.args[1:], **bound.kwargs)
     forward.close()

@@ -65,9 +65,10 @@ def one_after_another(
     if len(windows) < 2:
         return run((0, len(sigmas)), callback, noise, latent_image)
     levels, search = sigmas.tolist(), handler.search or ALONE
-    if not noise.any():  # a run without noise of its own has no other beginnings
-        search = ALONE
-    runs = _Runs(run, levels, handler.legs(levels), search, noise, latent_image, extra_args.get("seed") or 0)
+    legs = handler.legs(levels)
+    if not noise.any():  # a run without noise of its own goes on: it has no other beginnings, and does not go back
+        search, legs = ALONE, [(0, len(levels) - 1)]
+    runs = _Runs(run, levels, legs, search, noise, latent_image, extra_args.get("seed") or 0)
     runs.report_to(callback, len(windows))
     video, finished = torch.zeros_like(noise), torch.zeros_like(noise)
     try:
@@ -100,6 +101,7 @@ class _Runs:
         self.choice = max(search.until(levels), top + 1)
         self.trial = [*legs[:-1], (top, self.choice)]  # of each candidate
         self.random = torch.Generator().manual_seed(seed)
+        self._fresh()  # what the host has drawn for the run
         self.denoised: Tensor | None = None
 
     def report_to(self, callback: Callable | None, windows: int) -> None:
@@ -148,4 +150,4 @@ class _Runs:
     def _tell(self, step: int, denoised: Tensor, x: Tensor, total: int) -> None:
         self.denoised = denoised
         if self.callback is not None:
-            self.callback(self.before + step, denoised, x, self.total)
+            self.callback(min(self.before + step, self.total - 1), denoised, x, self.total)

@@ -11,6 +11,8 @@ import torch
 from comfy.sampler_helpers import prepare_mask
 from torch import Tensor
 
+from .own_windows import taking_steps_together
+
 Predict = Callable[[str], Tensor]  # name of a conditioning -> denoised latent [1, channels, frames, height, width]
 Visit = Callable[[Predict, Tensor, int], None]  # predict, noised latent, index of the level
 
@@ -58,7 +60,7 @@ def visit_levels(model, conds: dict[str, list], latent: dict, levels: list[float
                 clean = last["denoised"]
         return x
 
-    guider = OneAtATime(model)
+    guider = OneAtATime(taking_steps_together(model))
     guider.inner_set_conds(conds)
     sampler = comfy.samplers.KSAMPLER(walk)
     guider.sample(noise, samples, sampler, sigmas, denoise_mask=mask, disable_pbar=True, seed=seed)

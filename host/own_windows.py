@@ -14,9 +14,11 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from .in_turn import Leg, Search, Turn, Window, one_after_another, own_frames
-from .schedule import Interval
+from .run import RUN
+from .schedule import ALWAYS, Interval
 
 NAME = "semantic_video_windows"
+CUT_ALREADY = "model: ComfyUI's context windows cut the video already. Remove that node, or set lead_in and blend to 0."
 # noisy frames, what they are thought to be, sigma, whether for the negative prompt -> frames
 Ahead = Callable[[Tensor, Tensor, float, bool], Tensor]
 
@@ -50,6 +52,10 @@ class OwnWindows(core.IndexListContextHandler):
         self._shares: dict[tuple[int, ...], Sequence[float]] = {}
         self._answers: list[Tensor] = []  # of each conditioning, of the windows of this step so far
 
+    def together(self) -> "OwnWindows":
+        """The same, each step in all windows."""
+        return OwnWindows(self.plan, self.interval, self.ahead, apart=self.apart)
+
     def frames_at_once(self, total: int, options: dict) -> int:
         """Latent frames of the longest window in a video of `total`."""
         windows = self.plan(total, options)
@@ -67,13 +73,26 @@ class OwnWindows(core.IndexListContextHandler):
         return [_Own(window, dim=self.dim, total_frames=total) for window in now]
 
     def execute(self, calc_cond_batch, model, conds, x_in: Tensor, timestep: Tensor, model_options: dict):
-        answers = super().execute(calc_cond_batch, model, conds, x_in, timestep, model_options)
+        try:
+            answers = super().execute(calc_cond_batch, model, conds, x_in, timestep, model_options)
+        finally:  # the host leaves the last window in the options, and itself the model
+            model_options["transformer_options"].pop("context_window", None)
+            self._answers, self._model = [], None
         if self.turn is None:
             return answers
         waiting = torch.ones(x_in.shape[self.dim], dtype=torch.bool, device=x_in.device)
         waiting[own_frames(self.plan(len(waiting), model_options["transformer_options"])[self.turn.number])] = False
         finished = self.turn.finished.to(x_in)  # so that the sampler leaves them what they are
         return [torch.where(waiting.view(-1, 1, 1), finished, answer) for answer in answers]
+
+    def get_resized_cond(self, cond_in, x_in: Tensor, window, device=None):
+        """HunyuanVideo I2V takes the first frame of what it is shown for its start image: only that of the video is."""
+        found = super().get_resized_cond(cond_in, x_in, window, device)
+        if found is None or window.index_list[0] == 0:
+            return found
+        for one in found:
+            one.get("model_conds", {}).pop("guiding_frame_index", None)  # a copy
+        return found
 
     def evaluate_context_windows(
         self, calc_cond_batch, model, x_in, conds, timestep, windows, model_options, window_state, *args, **kwargs
@@ -84,22 +103,25 @@ class OwnWindows(core.IndexListContextHandler):
             [found] = super(OwnWindows, self).evaluate_context_windows(*parts, *args, **kwargs)
             return found
 
-        x, sigma = window_state.latents[0], float(timestep.max())
+        x, sigma, options = window_state.latents[0], float(timestep.max()), model_options["transformer_options"]
         if self.ahead is None:
             return [answered(window, conds, x) for window in windows]
         if self.turn is not None:
-            return [self._led(windows[0], conds, x, sigma, answered, [self.turn.finished.to(x)] * len(conds))]
+            past = [self.turn.finished.to(x)] * len(conds)
+            return [self._led(windows[0], conds, x, sigma, answered, past, options)]
         found = []
         for number, window in windows:
             if number == 0:
                 self._answers = [torch.zeros_like(x) for _ in conds]
-            found.append(self._led((number, window), conds, x, sigma, answered, self._answers))
+            found.append(self._led((number, window), conds, x, sigma, answered, self._answers, options))
             share = torch.tensor(self._shares[tuple(window.index_list)], device=x.device, dtype=x.dtype)
             for answer, out in zip(self._answers, found[-1].sub_conds_out):
                 answer[:, :, window.index_list] += share.view(1, 1, -1, 1, 1) * out[0].to(x)
         return found
 
-    def _led(self, numbered, conds: list, x: Tensor, sigma: float, answered: Callable, past: list[Tensor]):
+    def _led(
+        self, numbered, conds: list, x: Tensor, sigma: float, answered: Callable, past: list[Tensor], options: dict
+    ):
         """What the host finds in a window whose first frames, of weight 0, are ahead of it. past: for each
         conditioning the video so far; conditionings that are shown different frames take calls of their own."""
         frames = numbered[1].index_list
@@ -108,13 +130,13 @@ class OwnWindows(core.IndexListContextHandler):
             return answered(numbered, conds, x)
 
         def shown(which: int) -> Tensor:
-            out, negative = x.clone(), len(conds) == 2 and which == 1
-            out[:, :, led] = self.ahead(x[:, :, led], past[which][:, :, led], sigma, negative).to(x)
+            out, hidden = x.clone(), negative(conds[which], options)
+            out[:, :, led] = self.ahead(x[:, :, led], past[which][:, :, led], sigma, hidden).to(x)
             return out
 
-        if self.turn is not None and not self.apart:
-            return answered(numbered, conds, shown(0))
         given = [which for which, cond in enumerate(conds) if cond is not None]
+        if self.turn is not None and not self.apart:
+            return answered(numbered, conds, shown(given[0]))
         alone = {which: [cond if i == which else None for i, cond in enumerate(conds)] for which in given}
         parts = [answered(numbered, alone[which], shown(which)) for which in given]
         for which, part in zip(given, parts):
@@ -123,6 +145,12 @@ class OwnWindows(core.IndexListContextHandler):
 
     def _weights(self, length: int, idxs: list[int], **kwargs) -> list[float]:
         return list(self._shares[tuple(idxs)])
+
+
+def negative(cond: list[dict], options: dict) -> bool:
+    """Whether the guider calls a conditioning negative."""
+    run = options.get(RUN)
+    return run is not None and "negative" in run.names.get(cond[0].get("uuid"), "")
 
 
 class _Own(core.IndexListContextWindow):
@@ -158,9 +186,7 @@ def with_own_windows(model, plan: Plan, interval: Interval, **how):
     Raises ValueError where ComfyUI's context windows are there already."""
     before = model.model_options.get("context_handler")
     if before is not None and not isinstance(before, OwnWindows):
-        raise ValueError(
-            "model: ComfyUI's context windows cut the video already. Remove that node, or set lead_in and blend to 0."
-        )
+        raise ValueError(CUT_ALREADY)
     model = model.clone()
     model.model_options["context_handler"] = OwnWindows(plan, interval, **how)
     if not model.get_wrappers(WrappersMP.PREPARE_SAMPLING, NAME):
@@ -169,10 +195,20 @@ def with_own_windows(model, plan: Plan, interval: Interval, **how):
     return model
 
 
+def taking_steps_together(model):
+    """MODEL, or a clone whose own windows take each step together: for single passes, which no run goes through."""
+    windows = model.model_options.get("context_handler")
+    if not isinstance(windows, OwnWindows) or not windows.in_turn:
+        return model
+    model = model.clone()
+    model.model_options["context_handler"] = windows.together()
+    return model
+
+
 def _room_for_one(executor, patcher, noise_shape, conds, *args, **kwargs):
-    """The host's estimate of memory is for one window."""
+    """The host's estimate of memory is for one window, where no step is of the whole video."""
     options = kwargs.get("model_options") or patcher.model_options
     windows, shape = options.get("context_handler"), list(noise_shape)
-    if isinstance(windows, OwnWindows) and len(shape) == 5:
+    if isinstance(windows, OwnWindows) and windows.interval == ALWAYS and len(shape) == 5:
         shape[2] = windows.frames_at_once(shape[2], options.get("transformer_options", {}))
     return executor(patcher, shape, conds, *args, **kwargs)

@@ -7,6 +7,8 @@ from typing import Protocol
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .own_windows import shows_own_window
+from .run import RUN, Run
 from .schedule import ALWAYS, Interval
 
 
@@ -28,6 +30,8 @@ def replace_passes(model, name: str, passes: Passes, *, interval: Interval = ALW
     def wrapper(executor, base_model, conds, x, timestep, model_options):
         inside = name in model_options["transformer_options"]  # the same technique, further out
         acts = interval == ALWAYS or interval.contains(float(timestep[0]), base_model.model_sampling)
+        if acts and len(conds) == 2 and None in conds and shows_own_window(model_options["transformer_options"]):
+            say_apart(name, model_options["transformer_options"].get(RUN))
         if inside or not acts or len(conds) != 2 or None in conds:
             return executor(base_model, conds, x, timestep, model_options)
 
@@ -42,3 +46,12 @@ def replace_passes(model, name: str, passes: Passes, *, interval: Interval = ALW
     model = model.clone()
     model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, f"semantic_video.{name}", wrapper)
     return model
+
+
+def say_apart(name: str, run: Run | None) -> None:
+    if run is not None:
+        run.say_once(
+            f"{name}: its passes need both prompts at once, which windows with a lead-in give to the model one by one; "
+            "there its other changes act alone. Set lead_noise of Swin Renderer to 1, or order to one after another "
+            "with lead_guidance 0."
+        )

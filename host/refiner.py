@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .forward import Forward, Run
+    from .forward import Forward
+    from .run import Run
 
 Alone = Callable[[Sequence[int], slice], Tensor]  # (rows, tokens) -> those tokens, as if there were no others
 Refine = Callable[["Forward", Tensor, Alone], Tensor]  # -> refined tokens of all rows, [batch, tokens, width]

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ..host.editing import edit_inputs
 from ..host.families import family_of, hunyuan, wan
-from ..host.forward import Forward, Run
+from ..host.forward import Forward
 from ..host.passes import Predict, replace_passes
+from ..host.run import Run
 from ..host.schedule import Interval
 from ..kernels.alg import FACTORS, MIN_SIGMAS, factor_at, low_pass, three_branch
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..host.call import Call, by_crop
 from ..host.editing import edit_attention, left_alone
 from ..host.families import family_of
-from ..host.forward import Run
+from ..host.run import Run
 from ..host.schedule import ALWAYS, Interval
 from ..host.text_tokens import PICTURES, PromptTokens, prompt_tokens
 from ..kernels.focal_guidance import Fit, Source, anchor, anchored, clip_region, pooled, weigh
@@ -171,6 +171,11 @@ def check_run(config: FocalGuidance, tokens: PromptTokens | None, run: Run) -> N
             "anchor: no conditioning carries CLIP features of a start image. Connect clip_vision_output of "
             "WanImageToVideo, or set anchor to 0."
         )
+    if config.anchor and not seen_by_clip(config, isqrt(IMAGE_TOKENS - 1)).any():
+        raise ValueError(
+            f"region: nothing of it is in what CLIP has seen of the start image (clip_fit '{config.fit}'). Mark some "
+            "of that, or set anchor to 0."
+        )
     if config.region is None:
         return
     per_latent_frame("region", config.region, run.total_frames, run.first_frames)
@@ -250,10 +255,9 @@ def image_anchor(config: FocalGuidance, call: Call, rows: list[int]) -> Tensor:
     """Mean value of the start image's features in the region, [rows, heads, dim]; values are linear in the features."""
     tokens = min(call.v.shape[1], IMAGE_TOKENS)
     grid = isqrt(tokens - 1)
-    region = clip_region(config.region[0].float().clamp(0, 1), grid, config.fit)
-    try:
-        return anchor(call.v[rows, 1 : 1 + grid * grid], region)
-    except ValueError as error:
-        raise ValueError(
-            f"region: {error}. Mark some of what CLIP has seen of the start image, or set anchor to 0."
-        ) from None
+    return anchor(call.v[rows, 1 : 1 + grid * grid], seen_by_clip(config, grid))
+
+
+def seen_by_clip(config: FocalGuidance, grid: int) -> Tensor:
+    """Weights of CLIP's image tokens, grid x grid, by the region in the first frame."""
+    return clip_region(config.region[0].float().clamp(0, 1), grid, config.fit)

@@ -13,8 +13,9 @@ from torch import Tensor
 from ..host.call import Call, by_crop
 from ..host.editing import attend, edit_attention, left_alone
 from ..host.families import family_of, hunyuan, wan
-from ..host.forward import Forward, Run
+from ..host.forward import Forward
 from ..host.layout import Crop
+from ..host.run import Run
 from ..host.schedule import ALWAYS, Interval
 from ..host.weights import attach_weights
 from ..kernels.plan_adapter import Group, Place, PlanAdapter, branch_parts, groups

@@ -11,8 +11,9 @@ from torch import Tensor
 from ..host.call import Call, Continue
 from ..host.editing import edit_attention
 from ..host.families import Family, family_of
-from ..host.forward import Forward, Run
+from ..host.forward import Forward
 from ..host.own_windows import spoken_for
+from ..host.run import Run
 from ..host.schedule import ALWAYS, Interval
 from ..host.timeline import TIMELINE
 from ..kernels.parts import Part, attend_parts, merged

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..host.call import by_crop
 from ..host.editing import Call, attend, edit_attention, left_alone
 from ..host.families import family_of, hunyuan, ltx, minimax, wan
-from ..host.forward import Run
+from ..host.run import Run
 from ..host.weights import attach_weights
 from ..kernels.ssg_adapter import Prompt, SSGAdapter, View, crop_mask, token_weights
 from .per_frame import per_latent_frame

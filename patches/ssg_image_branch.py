@@ -5,7 +5,8 @@ import torch
 
 from ..host.editing import edit_inputs
 from ..host.families import family_of, wan
-from ..host.forward import Forward, Run
+from ..host.forward import Forward
+from ..host.run import Run
 from ..kernels.ssg_adapter import blend
 from .ssg_guide import NAME, Guide
 

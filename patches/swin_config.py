@@ -1,10 +1,11 @@
 """What Swin Renderer is told, and what cannot be."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ..host.schedule import ALWAYS, Interval
+from ..kernels.restarts import HIGH, LOW, legs
 from ..kernels.swin_renderer import Anchors
 from ..kernels.wording import counted
 
@@ -129,8 +130,9 @@ class SwinRenderer:
     def in_turn(self) -> bool:
         return self.on_their_own and self.order == "one after another"
 
-    def remarks(self, timeline: bool) -> Iterator[str]:
-        """What it cannot do, and what it does not do well, in a video with or without a timeline."""
+    def remarks(self, timeline: bool, sigmas: Sequence[float]) -> Iterator[str]:
+        """What it cannot do, and what it does not do well, in a video with or without a timeline, in a run at such
+        noise levels."""
         if self.on_their_own and not timeline:
             yield "lead_in and blend act where windows follow a Prompt Timeline; this video has none"
         if timeline:
@@ -138,6 +140,11 @@ class SwinRenderer:
         for name, asked in (("restarts", self.restarts > 0), ("candidates", self.candidates > 1)):
             if asked and not self.in_turn:
                 yield f"{name} do nothing without lead_in and order one after another"
+        if timeline and self.in_turn and self.restarts and len(legs(sigmas, self.restarts)) == 1:
+            yield (
+                f"restarts do nothing in these steps, from sigma {sigmas[0]:.3f} to {sigmas[-1]:.3f}: none of them "
+                f"lies between {LOW} and {HIGH}"
+            )
 
     @property
     def at_borders(self) -> str:

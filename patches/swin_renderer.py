@@ -10,10 +10,11 @@ from torch import nn
 from ..host.call import Call, by_crop
 from ..host.editing import edit_attention, edit_inputs
 from ..host.families import Family, family_of
-from ..host.forward import Forward, Run
+from ..host.forward import Forward
 from ..host.in_turn import Window
-from ..host.own_windows import shows_own_window
+from ..host.own_windows import CUT_ALREADY, OwnWindows, shows_own_window
 from ..host.pieces import Piece, Pieces
+from ..host.run import Run
 from ..host.timeline import TIMELINE
 from ..kernels.overlap import overlapping
 from ..kernels.swin_renderer import (
@@ -80,7 +81,7 @@ class Windows:
                 "as its latent may hold more than the video. Set both to 0."
             )
         windows = cls(config, family, module, frozenset(dense_blocks))
-        if config.anchors != "none":
+        if config.anchors != "none" and not family.PLACES_IN_SECONDS:
             require_room(config.window, windows.budget)
         return windows
 
@@ -190,7 +191,11 @@ class Windows:
     def check(self, run: Run) -> None:
         """Raises ValueError, before the first step, for what cannot work in `run`; says what will not work well."""
         frames, width = run.frames, self.window(run.frames)
+        if self.config.anchors != "none":
+            require_room(self.config.window, self.budget)
         timeline = any(0 < start < run.total_frames for start in timeline_of(run.options))
+        if timeline and self.config.on_their_own and not isinstance(run.windows, OwnWindows | None):
+            raise ValueError(CUT_ALREADY)
         if frames <= width and not timeline:
             if self.time_scale(frames) == 1.0:
                 run.say_once(
@@ -206,7 +211,7 @@ class Windows:
                 f"latent frames, more than the {self.budget} of anchor_budget. Set anchor_interval to 0 (automatic) or "
                 f"at least {anchor_interval(frames, width, self.budget)}, or a smaller window."
             )
-        for remark in self.config.remarks(timeline):
+        for remark in self.config.remarks(timeline, run.sigmas):
             run.say_once(f"{NAME}: {remark}.")
         alone = (
             self.config.anchors == "none" and not timeline and len(self.dense_blocks) < self.family.blocks(self.module)

@@ -9,8 +9,8 @@ from torch import Tensor
 from ..host.call import by_crop
 from ..host.editing import Call, edit_attention, left_alone
 from ..host.families import family_of, wan
-from ..host.forward import Run
 from ..host.memory import count_cond
+from ..host.run import Run
 from ..host.schedule import ALWAYS, Interval
 from ..host.wan_stream import WanStream
 from ..host.weights import attach_weights

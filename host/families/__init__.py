@@ -15,9 +15,10 @@ class Family(Protocol):
     REPLACES_FIRST_FRAME: whether the start image may stand in the latent itself. HOST_NUMBERS_BLOCKS: whether the host
     says in the options of an attention which block it is of. REFINES_BEFORE: whether the words of a prompt see one
     another once, before the sampler calls the model. OWN_WINDOWS: whether parts of its latent may go through the model
-    one by one. WINDOW_STEP: automatic windows of time are multiples of so many latent frames. module: the diffusion
-    model. time_rope, rope_axis: None in place of a function where the answer is not known; what needs it is then
-    refused."""
+    one by one. WINDOW_STEP: automatic windows of time are multiples of so many latent frames. PLACES_IN_SECONDS:
+    whether frames stand in time by seconds, so that what it was trained on depends on the frame rate. module: the
+    diffusion model. time_rope, rope_axis: None in place of a function where the answer is not known; what needs it is
+    then refused."""
 
     NAME: str
     SUPPORTED: str
@@ -28,6 +29,7 @@ class Family(Protocol):
     REFINES_BEFORE: bool
     OWN_WINDOWS: bool
     WINDOW_STEP: int
+    PLACES_IN_SECONDS: bool
 
     def accepts(self, module: nn.Module, host_class: str) -> bool:
         """Whether `module`, whose class ComfyUI calls `host_class`, is of this family."""

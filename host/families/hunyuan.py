@@ -23,6 +23,7 @@ HOST_NUMBERS_BLOCKS = True
 OWN_WINDOWS = True
 REFINES_BEFORE = False
 WINDOW_STEP = 2
+PLACES_IN_SECONDS = False
 SUPPORTED = "HunyuanVideo 1 T2V, I2V and HunyuanVideo 1.5"
 TEXT_ENCODERS = ("llama", "qwen25_7b")  # names of their tokens in a CLIP
 IMAGE_BEFORE_TEXT = True  # with a start image, the text features of HunyuanVideo 1 begin with those of the image

@@ -20,6 +20,7 @@ HOST_NUMBERS_BLOCKS = False
 OWN_WINDOWS = False  # their latents may hold guides and sound
 REFINES_BEFORE = True  # with sound: a connector mixes them with registers
 WINDOW_STEP = 2
+PLACES_IN_SECONDS = True
 CLASSES = ("LTXVModel", "LTXAVModel")
 TEXT_ENCODERS = ("t5xxl", "gemma3_12b", "gemma4")  # names of their tokens in a CLIP
 IMAGE_BEFORE_TEXT = False

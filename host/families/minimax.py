@@ -22,6 +22,7 @@ HOST_NUMBERS_BLOCKS = False
 OWN_WINDOWS = False  # its latent holds the sound, too
 REFINES_BEFORE = True
 WINDOW_STEP = 10  # two of the chunks of 17 video frames in which its autoencoder works
+PLACES_IN_SECONDS = False
 TEXT_ENCODERS = ("qwen3vl_32b",)  # names of their tokens in a CLIP
 IMAGE_BEFORE_TEXT = True  # pictures of references stand in front of the prompt
 time_rope = None  # places in units of 1/40 s that text and references share, listed for each call

@@ -17,6 +17,7 @@ HOST_NUMBERS_BLOCKS = True
 OWN_WINDOWS = True
 REFINES_BEFORE = False
 WINDOW_STEP = 2
+PLACES_IN_SECONDS = False
 SUPPORTED = "Wan 2.1 / 2.2 T2V, I2V, TI2V 5B, Fun Control, Fun Camera, VACE, Phantom"
 CLASSES = ("WanModel", "VaceWanModel", "CameraWanModel")
 ORDER = ("self", "image", "text")

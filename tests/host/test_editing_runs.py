@@ -9,7 +9,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from semantic_video.harness.sampling import Shot, sample
-from semantic_video.host.forward import RUN
+from semantic_video.host.run import RUN
 from semantic_video.host.schedule import Interval
 from semantic_video.tests.host.edits import doubling, editing, passing
 

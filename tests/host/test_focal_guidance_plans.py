@@ -111,6 +111,15 @@ def test_anchors_need_features():
         check_run(focal(anchor=0.5, region=torch.ones(1, 4, 6)), None, run_of(["other"]))
 
 
+def test_anchors_need_a_region_in_what_clip_has_seen():
+    """Refused before the first step, not in the first that acts."""
+    edge = torch.zeros(1, 48, 72)
+    edge[:, :, :8] = 1
+    check_run(focal(anchor=0.5, region=edge, fit="squash"), None, run_of(["clip_vision_output"]))
+    with pytest.raises(ValueError, match="^region: nothing of it is in what CLIP has seen .*'center crop'"):
+        check_run(focal(anchor=0.5, region=edge, fit="center crop"), None, run_of(["clip_vision_output"]))
+
+
 def crop_of(frames, whole=True, top=0, left=0, height=4, width=4, video=(4, 4)):
     return SimpleNamespace(
         frames=frames, whole_picture=whole, top=top, left=left, height=height, width=width, video=video

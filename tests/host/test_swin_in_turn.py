@@ -23,6 +23,7 @@ def written_out(model, shot, share, hidden=0.0, restarts=0, candidates=1):
     inside, done, video = model.model.process_latent_in, None, None
     start = seeded(shot.batch, EVERY[shot.toy].channels, shot.frames, shot.height, shot.width, seed=shot.seed)
     random = torch.Generator().manual_seed(shot.seed)
+    assert torch.equal(torch.randn(start.shape, generator=random), start), "fresh noise comes after the run's own"
     for frames, lead in LED:
         frames, clean, noises = list(frames), [], [start]
         own = frames[lead:]

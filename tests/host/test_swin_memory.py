@@ -7,7 +7,7 @@ from torch import nn
 from semantic_video.harness.sampling import Shot, sample
 from semantic_video.harness.toy import TOYS
 from semantic_video.host import pieces
-from semantic_video.host.chunks import chunked, in_chunks
+from semantic_video.host.chunks import chunked, compiled, in_chunks
 from semantic_video.host.editing import edit_attention
 from semantic_video.host.families import family_of
 from semantic_video.patches.prompt_timeline import PromptTimeline
@@ -224,3 +224,19 @@ def test_chunks_give_what_the_whole_gives_and_leave_nothing(tokens):
         raise RuntimeError("stop")
     assert layer.forward is before
     assert torch.equal(chunked(layer, 7, x), expected)
+
+
+def test_compiled_blocks_go_whole(toys):
+    """Chunks would be a new forward, and so a new graph, in every call."""
+    model, shot, sizes = toys("wan-t2v"), Shot("wan-t2v", frames=48, height=2, width=2, steps=1), []
+    blocks = model.model.diffusion_model.blocks
+    hook = blocks[0].ffn[0].register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[1]))
+    sample(apply(model, SwinRenderer(window=6, strength=1e-12)), shot)
+    assert max(sizes) == 21 and not compiled(blocks)
+    blocks[1].compile(backend="eager")
+    sizes.clear()
+    sample(apply(model, SwinRenderer(window=6, strength=1e-12)), shot)
+    hook.remove()
+    blocks[1]._compiled_call_impl = None
+    assert max(sizes) == 48
+    assert compiled([torch.compile(blocks[1], backend="eager")])

@@ -190,3 +190,20 @@ def test_automatic_windows_of_ltx_are_seconds(toys, rate, window, monkeypatch):
     monkeypatch.setattr(sampling, "conditioning", lambda *args: [[x, y | extra] for x, y in plain(*args)])
     model, shot = toys("ltxav"), Shot("ltxav", 66, 1, 2, steps=1, cfg=1.0)
     same(sample(apply(model, SwinRenderer()), shot), sample(reference(model, window=window), shot))
+
+
+def test_what_a_window_of_ltx_may_have_depends_on_the_frame_rate(toys, monkeypatch):
+    """20 s are 31 latent frames at 12 a second, 63 at 25, 76 at 30: a window of 64 fits the last alone."""
+    import semantic_video.harness.sampling as sampling
+
+    plain = sampling.conditioning
+    model, shot = toys("ltxav"), Shot("ltxav", 80, 1, 2, steps=1, cfg=1.0)
+    for rate, window, fits in ((12.0, 32, False), (24.0, 62, False), (25.0, 64, False), (30.0, 64, True)):
+        extra = {"frame_rate": rate}
+        monkeypatch.setattr(sampling, "conditioning", lambda *args, e=extra: [[x, y | e] for x, y in plain(*args)])
+        anchored = apply(model, SwinRenderer(window=window, anchors="rotating"))
+        if fits:
+            assert torch.isfinite(sample(anchored, shot)).all()
+            continue
+        with pytest.raises(ValueError, match=f"window {window} leaves no room for anchors"):
+            sample(anchored, shot)

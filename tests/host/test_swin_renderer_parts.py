@@ -19,6 +19,7 @@ def family(**changes):
         "NAME": "Fake",
         "WINDOW_STEP": 2,
         "OWN_WINDOWS": True,
+        "PLACES_IN_SECONDS": False,
         "time_rope": True,
         "trained_frames": lambda module, rate: int(rate or 11),
         "blocks": lambda module: 4,
@@ -219,7 +220,7 @@ def test_pieces_are_windows_with_what_they_see(monkeypatch):
 class Run:
     def __init__(self, frames, total=None, timeline=()):
         self.frames, self.total_frames, self.options = frames, total or frames, {TIMELINE: timeline}
-        self.said = []
+        self.said, self.windows, self.sigmas = [], None, [1.0, 0.9, 0.8, 0.0]
 
     def say_once(self, message, level=logging.INFO):
         self.said.append((level, message))
@@ -256,6 +257,13 @@ def test_what_a_run_is_told():
         jumps.format("still jump at more than a third") + ", at three in ten with candidates 4 and lead_guidance 0.5.",
     )
     assert told(in_turn | {"restarts": 1}, Run(9, timeline=(4,))) == [led, third]
+    high = Run(9, timeline=(4,))
+    high.sigmas = [1.0, 0.9, 0.875]  # the high-noise expert of Wan 2.2
+    idle = "restarts do nothing in these steps, from sigma 1.000 to 0.875: none of them lies between 0.85 and 0.97."
+    assert told(in_turn | {"restarts": 1}, high) == [led, third, (info, idle)]
+    high.windows = object()
+    with pytest.raises(ValueError, match="^model: ComfyUI's context windows cut the video already"):
+        told({"lead_in": 2}, high)
     idle = (info, "restarts do nothing without lead_in and order one after another.")
     assert told({"lead_in": 2, "restarts": 1}, Run(9, timeline=(4,))) == [led, at["half"], idle]
     for nothing in ((9,), (0,), (20,)):
