@@ -19,14 +19,14 @@ VALUES = ("tests/host/test_values.py",)
 MUTATIONS = [
     (
         "a run's frames are the video's, not the context window's",
-        "host/forward.py",
+        "host/run.py",
         "frames = min(frames, windows.context_length",
         "frames = max(frames, windows.context_length",
         (SWIN_STACKING + "::test_context_windows_count_with_the_frame_in_front_of_them",),
     ),
     (
         "a run's frames leave out the frame in front of a context window",
-        "host/forward.py",
+        "host/run.py",
         'int(getattr(windows, "causal_window_fix", False))',
         "0",
         (SWIN_STACKING + "::test_context_windows_count_with_the_frame_in_front_of_them",),
@@ -102,7 +102,7 @@ MUTATIONS = [
     ("saving is not atomic", "host/weights.py", "path.with_name(PARTIAL.format(path.name))", "path", VALUES),
     (
         "a copy for an area has the timeline of the other prompt",
-        "host/forward.py",
+        "host/run.py",
         'if own := spans.get(id(entry["model_conds"].get("c_crossattn"))):',
         "if own := next(iter(self.timelines.values()), None):",
         (TIMELINES + "_rows.py::test_regions_have_timelines_of_their_own",),

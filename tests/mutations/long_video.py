@@ -13,6 +13,7 @@ TIMELINES = "tests/host/test_prompt_timeline"
 OVERLAP = "tests/kernels/test_overlap.py"
 IN_TURN = "tests/host/test_swin_in_turn.py"
 OWN_WINDOWS = "tests/host/test_swin_own_windows.py"
+IN_RUNS = "tests/host/test_swin_own_windows_in_runs.py"
 STORIES = "tests/world/test_story_scores.py"
 DRIFT = "tests/host/test_drift.py"
 
@@ -97,9 +98,30 @@ MUTATIONS = [
     (
         "the negative prompt sees the lead-in as well as the positive one",
         "host/own_windows.py",
-        "len(conds) == 2 and which == 1",
+        "negative(conds[which], options)",
         "False",
         (OWN_WINDOWS + "::test_a_lead_in_is_ahead_of_its_window", IN_TURN),
+    ),
+    (
+        "fresh noise is the run's own",
+        "host/in_turn.py",
+        "self._fresh()  # what the host has drawn for the run",
+        "pass",
+        (IN_TURN + "::test_the_candidate_that_goes_on_best_is_finished",),
+    ),
+    (
+        "steps after the last window take its frames for the video's",
+        "host/own_windows.py",
+        '.pop("context_window", None)',
+        '.get("context_window")',
+        (IN_RUNS + "::test_steps_after_the_last_window_know_their_frames",),
+    ),
+    (
+        "each window is told that it begins with the start image",
+        "host/own_windows.py",
+        "if found is None or window.index_list[0] == 0:",
+        "if True:",
+        (IN_RUNS + "::test_the_start_image_of_hunyuan_v2_is_in_the_first_window_alone",),
     ),
     (
         "a window that restarts goes on from noise alone",

@@ -60,6 +60,13 @@ MUTATIONS = [
         ("tests/host/test_planner.py",),
     ),
     (
+        "attentions of the host that add a mask add 1 and 0",
+        "kernels/planner.py",
+        "additive(sees.repeat_interleave(rows * columns, dim=0)[None, None], z)",
+        "sees.repeat_interleave(rows * columns, dim=0)[None, None]",
+        ("tests/host/test_planner.py",),
+    ),
+    (
         "the plan acts on VACE's own blocks",
         "patches/plan_adapter.py",
         'call.site.stream != "side" and video',
