@@ -108,5 +108,5 @@ def test_what_outlives_a_block_is_made_outside_the_allocation_graph(toys, name, 
 
     model = edit_attention(guided(toys(name), **ALL, weight=1.0), "outside", outside, sites=("text", "joint"))
     sample(model, Shot(name, steps=2))
-    assert len(entered) == 2, "one source block, two steps"
-    assert kept.count(True) == 2
+    assert kept.count(True) == 2, "one source block, two steps"
+    assert len(entered) == 4, "and what each call of the model keeps by `once`"
