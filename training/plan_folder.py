@@ -20,7 +20,7 @@ from ..host.weights import save_weights, weights_digest
 from ..patches.semantic_plan import encode_video
 from . import plan_adapter, planner
 from .video_encoding import SMALL, TEXT, encode_text
-from .video_files import CaptionedVideo, captioned_videos, read_start
+from .video_files import READ, CaptionedVideo, captioned_videos, read_start
 from .video_folder import LONGEST_STEM, split
 
 
@@ -63,7 +63,7 @@ class PlanFolder:
         modules = [clip.cond_stage_model, vae.first_stage_model if vae else None]
         modules.append(compressor[0].model if compressor else None)
         prints = "".join(weights_digest(m.state_dict(), SMALL) for m in modules if m is not None)
-        self.key = f"plan {prints}{shape}{tower.name}"
+        self.key = f"plan {READ} {prints}{shape}{tower.name}"
 
     def __len__(self) -> int:
         return len(self.videos)

@@ -1,8 +1,9 @@
 """Video files to frames: the one reader of this pack, and folders of videos with captions beside them."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -16,6 +17,9 @@ from ..kernels.wording import counted
 
 ENDINGS = (".mp4", ".webm", ".mov", ".mkv", ".gif")
 CHUNK = 2**20
+READ = 2  # version of how `read_start` chooses frames; in the names of what is encoded from them
+ROUNDED = 1e-3  # seconds; Matroska rounds times to it
+Frame = tuple[float | None, float | None, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -64,28 +68,47 @@ def caption_of(video: Path) -> str:
     return caption
 
 
-def frames_of(path: Path) -> Iterator[tuple[float | None, np.ndarray]]:
-    """(seconds, picture [height, width, 3] of bytes) of each frame of a video, GIF or animated WebP, in order; seconds
-    None where the file has none. Raises ValueError, naming the file, for what cannot be decoded."""
+def frames_of(path: Path) -> Iterator[Frame]:
+    """(at which second, for how many it stands, picture [height, width, 3] of bytes) of each frame of a video, GIF or
+    animated WebP, in order; None where the file does not say. Raises ValueError, naming the file, for what cannot be
+    decoded."""
     try:
         if path.suffix.lower() == ".webp":  # which av does not read
             with Image.open(path) as file:
                 for frame in ImageSequence.Iterator(file):
-                    yield None, np.array(frame.convert("RGB"))
+                    yield None, None, np.array(frame.convert("RGB"))
         else:
             with av.open(str(path)) as file:
                 for frame in file.decode(video=0):
-                    yield frame.time, frame.to_ndarray(format="rgb24")
+                    stands = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else None
+                    yield frame.time, stands, frame.to_ndarray(format="rgb24")
     except (av.error.FFmpegError, IndexError, OSError) as error:
         raise ValueError(
             f"{path.name}: cannot be read as a video ({error}). Convert it, for example with ffmpeg, or remove it."
         ) from None
 
 
+def at_rate(frames: Iterable[Frame], fps: float) -> Iterator[np.ndarray]:
+    """The picture that stands at each 1 / fps of a second from the first frame on, until the last has stood; a frame
+    whose file says no times comes behind the one before it, once."""
+    start, end, count, picture = None, 0.0, 0, None
+    for seconds, stands, following in frames:
+        if start is None and seconds is not None:
+            start = seconds - end
+        begin = end if seconds is None else seconds - start
+        while count < (begin - ROUNDED) * fps:
+            yield picture
+            count += 1
+        picture, end = following, begin + (stands or 1 / fps)
+    while count < (end - ROUNDED) * fps:
+        yield picture
+        count += 1
+
+
 def read_video(path: Path, length: int | None = None) -> Tensor:
     """[frames, height, width, 3], 0..1: all frames, or `length` of them evenly over the video, as VAP Reference takes
     them. Raises ValueError for what cannot be decoded, or has no frames."""
-    frames = [torch.from_numpy(picture) for _, picture in frames_of(path)]
+    frames = [torch.from_numpy(picture) for *_, picture in frames_of(path)]
     if not frames:
         raise ValueError(f"{path.name}: has no frames. Convert it, for example with ffmpeg, or remove it.")
     video = torch.stack(frames)
@@ -101,17 +124,11 @@ def read_start(path: Path, length: int, width: int, height: int, fps: float = 0.
     fps: frames per second to take, repeating or leaving out; 0 takes the frames as they are. Raises ValueError for what
     cannot be decoded, or is shorter.
     """
-    frames: list[Tensor] = []
-    start = None
-    for seconds, picture in frames_of(path):
-        start = seconds if start is None else start
-        due = len(frames) + 1  # how many frames there are once this one is in
-        if fps > 0 and seconds is not None:
-            due = min(int((seconds - start) * fps + 1e-3) + 1, length)
-        if due > len(frames):
-            frames += [covering(picture, width, height)] * (due - len(frames))  # it stands until the next one
-        if len(frames) >= length:
-            return torch.stack(frames)
+    found = frames_of(path)
+    pictures = at_rate(found, fps) if fps > 0 else (picture for *_, picture in found)
+    frames = [covering(picture, width, height) for picture in islice(pictures, length)]
+    if len(frames) == length:
+        return torch.stack(frames)
     rate = f" at {fps:g} fps" if fps > 0 else ""
     raise ValueError(
         f"{path.name}: has {counted(len(frames), 'frame')}{rate}, length asks for {length}. "

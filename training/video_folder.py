@@ -19,7 +19,7 @@ from ..host.weights import save_weights
 from . import parallel
 from .ssg_loss import Batch, Draw
 from .video_encoding import TEXT, Encoders, Inputs, Shape, encode_text, encode_video
-from .video_files import CaptionedVideo, captioned_videos
+from .video_files import READ, CaptionedVideo, captioned_videos
 
 LONGEST_STEM = 100  # bytes of a video's name in those of its encoded file
 
@@ -52,7 +52,7 @@ class VideoFolder:
                 "clip_vision: missing. This model looks at its start image with CLIP; connect Load CLIP Vision "
                 "(clip_vision_h)."
             )
-        self.key = f"{encoders.fingerprint}{shape}{self.inputs.image}{self.inputs.branch}"
+        self.key = f"{READ} {encoders.fingerprint}{shape}{self.inputs.image}{self.inputs.branch}"
 
     def __len__(self) -> int:
         return len(self.videos)

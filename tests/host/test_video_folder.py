@@ -13,8 +13,10 @@ from PIL import Image
 
 from semantic_video.harness.toy import write_toy_vae
 from semantic_video.harness.toy_nodes import ToyCLIP, ToyCLIPVision
+from semantic_video.host.vision import VisionTower
+from semantic_video.training import plan_folder, video_folder
 from semantic_video.training.video_encoding import Encoders, Shape
-from semantic_video.training.video_files import captioned_videos, read_start, read_video
+from semantic_video.training.video_files import at_rate, captioned_videos, read_start, read_video
 from semantic_video.training.video_folder import VideoFolder
 
 SHAPE = Shape(48, 32, 5, 0.0)
@@ -64,7 +66,29 @@ def test_frames_are_taken_cropped_and_resampled(clips):
     half = read_start(path, 4, 32, 32, fps=4.0)[:, 16, 28, 0] * 255
     torch.testing.assert_close(half, torch.arange(4) * 20.0 + 10, atol=4, rtol=0)
     double = read_start(path, 5, 32, 32, fps=16.0)[:, 16, 28, 0] * 255
-    torch.testing.assert_close(double, torch.tensor([10.0, 20, 20, 30, 30]), atol=4, rtol=0)
+    torch.testing.assert_close(double, torch.tensor([10.0, 10, 20, 20, 30]), atol=4, rtol=0)
+
+
+def test_a_frame_stands_until_the_next_one_and_the_last_as_long_as_the_file_says(tmp_path):
+    path, pictures = tmp_path / "uneven.gif", [Image.new("RGB", (32, 32), (level,) * 3) for level in (10, 80, 150, 220)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[1000, 250, 60, 190])
+    found = (read_start(path, 24, 32, 32, fps=16.0)[:, 16, 16, 0] * 255).round().tolist()
+    assert found == [10] * 16 + [80] * 4 + [150] + [220] * 3
+    assert (read_start(path, 2, 32, 32, fps=1.0)[:, 16, 16, 0] * 255).round().tolist() == [10, 80]
+    with pytest.raises(ValueError, match="uneven.gif: has 24 frames at 16 fps, length asks for 25"):
+        read_start(path, 25, 32, 32, fps=16.0)
+
+
+def test_times_rounded_to_milliseconds_repeat_no_frame(tmp_path):
+    write(tmp_path / "clip.mkv", frames=12, rate=24)
+    levels = read_start(tmp_path / "clip.mkv", 12, 32, 32, fps=24.0)[:, 16, 28, 0] * 255
+    torch.testing.assert_close(levels, torch.arange(12) * 10.0 + 10, atol=4, rtol=0)
+
+
+def test_a_file_without_times_is_taken_frame_by_frame():
+    untimed = [(None, None, picture) for picture in "abc"]
+    assert list(at_rate(untimed, 16.0)) == ["a", "b", "c"]
+    assert list(at_rate([*untimed[:1], (5.0, 0.125, "b"), *untimed[2:]], 16.0)) == ["a", "b", "b", "c"]
 
 
 def test_whole_videos_and_evenly_taken_frames(clips, tmp_path):
@@ -131,6 +155,22 @@ def test_clips_are_encoded_once_and_again_where_anything_differs(clips, toys, va
     assert len(list((tmp_path / "cache").iterdir())) == 5
     folder_of(clips, toys, vae, tmp_path, shape=Shape(32, 32, 5, 0.0)).fill()
     assert len(list((tmp_path / "cache").iterdir())) == 9
+
+
+@pytest.mark.parametrize("room", [video_folder, plan_folder])
+def test_what_was_encoded_of_frames_chosen_otherwise_is_not_used(clips, toys, vae, tmp_path, monkeypatch, room):
+    def path():
+        if room is video_folder:
+            folder = folder_of(clips, toys, vae, tmp_path)
+        else:
+            shape, tower = plan_folder.Shape(48, 32, 5, 8.0, 3.2), VisionTower("toy", 1, (), None, None)
+            folder = plan_folder.PlanFolder(clips, shape, ToyCLIP(), tower, tmp_path)
+        return folder.path_of(folder.videos[0])
+
+    before = path()
+    assert path() == before
+    monkeypatch.setattr(room, "READ", 3)
+    assert path() != before
 
 
 @pytest.mark.parametrize("name", ["wan-t2v", "wan-i2v-clip", "hunyuan-t2v"])
