@@ -53,6 +53,16 @@ class Files:
                 raise ValueError(f"--{flag} {path}: no such file. Correct its path.")
 
 
+def require_new(plan: Plan, *targets: Path) -> None:
+    """ValueError, naming the flag, for a file in --out that training anew would write over."""
+    for target in targets:
+        if target.exists() and not plan.resume:
+            raise ValueError(
+                f"--out {target.parent}: holds {target.name} already. Name another folder, delete the file, or give "
+                "--resume."
+            )
+
+
 def share_of(files: Files) -> float:
     """Share of the videos to validate on. ValueError, naming the flag, for a folder without videos and for more than
     may be held out."""
@@ -109,8 +119,7 @@ def run(
     """Trains, exports to out/ssg_adapter.safetensors, returns the last loss and the best of validation. ValueError,
     before anything is encoded, for what is missing, and for a file that is there already."""
     share, target = share_of(files), out / NAME
-    if target.exists() and not plan.resume:
-        raise ValueError(f"--out {out}: holds {NAME} already. Name another folder, delete the file, or give --resume.")
+    require_new(plan, target)
     model = comfy.sd.load_diffusion_model(str(files.backbone))
     options = {"rank": rank, "blocks": blocks_of(model, blocks), "token_width": token_width, "spatial": spatial}
     videos = VideoFolder(files.clips, files.shape, encoders_for(model, files), model, plan.cache / "clips")

@@ -36,7 +36,7 @@ from ..training.plan_videos import (
 )
 from ..training.ssg_model import blocks_of
 from ..training.validation import PATIENCE
-from .own_adapter import kind_of, share_of
+from .own_adapter import kind_of, require_new, share_of
 from .own_expert import load_text_encoder
 
 ADAPTER, PLANNER = "plan_adapter.safetensors", "planner.safetensors"
@@ -80,13 +80,6 @@ def tower_from(files: Files) -> VisionTower:
     return tower_of(comfy.clip_vision.load(str(files.clip_vision)) if files.clip_vision else load_clip(files.clip))
 
 
-def require_new(target: Path, plan: Plan, out: Path) -> None:
-    if target.exists() and not plan.resume:
-        raise ValueError(
-            f"--out {out}: holds {target.name} already. Name another folder, delete the file, or give --resume."
-        )
-
-
 def with_losses(describe, **facts) -> Describe:
     """`describe` of train_options.py as plan_videos.py calls it."""
 
@@ -110,7 +103,7 @@ def run_adapter(
     """Writes out/plan_adapter.safetensors and the compressor beside it; returns the last loss and the best of
     validation. ValueError, before anything is encoded, for what is missing, and for a file that is there already."""
     share, target = share_of(files), out / ADAPTER
-    require_new(target, plan, out)
+    require_new(plan, target, compressor_of(target))
     model = in_windows(comfy.sd.load_diffusion_model(str(files.backbone)), SwinRenderer(window=window))
     shape = AdapterShape(dims, rank, blocks=blocks_of(model, blocks))
     vae = load_vae(files.vae)
@@ -129,7 +122,7 @@ def run_planner(
 ) -> dict[str, float]:
     """Writes out/planner.safetensors; as `run_adapter`."""
     share, target = share_of(files), out / PLANNER
-    require_new(target, plan, out)
+    require_new(plan, target)
     text_encoder = load_text_encoder(files.text_encoder, comfy.sd.CLIPType.WAN)
     compressor = load_compressor(files.compressor)
     videos = PlanFolder(

@@ -194,13 +194,19 @@ def model_file(folder: str, name: str) -> Path:
     return Path(folder_paths.get_full_path_or_raise(folder, name))
 
 
-def new_model_patch(filename: str, may_exist: bool = False, remedy: str = "or delete it first") -> Path:
-    """models/model_patches/<filename>.safetensors, for a node to write. Raises ValueError for names that cannot be
-    written, and, ending in `remedy`, for a file that exists already."""
-    target = target_file(folder_paths.get_folder_paths(MODEL_PATCHES)[0], filename)
-    if target.exists() and not may_exist:
-        raise ValueError(f"filename '{filename}': {target.name} exists already. Choose another name, {remedy}.")
-    return target
+def new_model_patch(
+    filename: str, may_exist: bool = False, remedy: str = "or delete it first", beside: tuple[str, ...] = ()
+) -> Path:
+    """models/model_patches/<filename>.safetensors, for a node to write, which also writes <filename><ending> for each
+    ending of `beside`. Raises ValueError for names that cannot be written, and, ending in `remedy`, for a file that
+    exists already."""
+    folder = folder_paths.get_folder_paths(MODEL_PATCHES)[0]
+    targets = [target_file(folder, f"{filename}{ending}") for ending in ("", *beside)]
+    if not may_exist:
+        for target in targets:
+            if target.exists():
+                raise ValueError(f"filename '{filename}': {target.name} exists already. Choose another name, {remedy}.")
+    return targets[0]
 
 
 def clip_features(clip_vision_output) -> torch.Tensor:

@@ -10,7 +10,7 @@ from ..patches.plan_weights import load_plan_adapter
 from ..training.plan import Plan as TrainingPlan
 from ..training.plan_adapter import Settings
 from ..training.plan_folder import PlanFolder, Shape
-from ..training.plan_videos import AdapterShape, train_adapter_on_videos
+from ..training.plan_videos import COMPRESSOR, AdapterShape, train_adapter_on_videos
 from ..training.ssg_model import blocks_of
 from ..training.validation import PATIENCE
 from .common import (
@@ -151,7 +151,8 @@ class PlanAdapterTrainNode(io.ComfyNode):
         checkpoint_minutes=5.0,
         gradient_checkpointing=True,
     ) -> io.NodeOutput:
-        target = new_model_patch(filename, may_exist=resume, remedy="delete it, or turn resume on")
+        remedy = "delete it, or turn resume on"
+        target = new_model_patch(filename, may_exist=resume, remedy=remedy, beside=(COMPRESSOR,))
         shape = AdapterShape(dims, rank, seen, blocks_of(model, blocks), rows, columns)
         work = Path(folder_paths.get_output_directory()) / "semantic_video" / "training"
         frames = Shape(width, height, length, fps, plan_fps)

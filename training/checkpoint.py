@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..host.weights import save_weights
 from .optimizer import MOMENTS, Optimizer
-from .plan import State
+from .plan import Plan, State
 
 MODEL, AVERAGE, OPTIMIZER = "model.", "ema.", "optimizer."
 DTYPES = {
@@ -55,6 +55,20 @@ def load_checkpoint(path: Path, module: nn.Module, average: AveragedModel, optim
     average.n_averaged.fill_(state.step)
     optimizer.load_moments(_part(tensors, OPTIMIZER))
     return state
+
+
+def require_resumable(plan: Plan, *targets: Path) -> None:
+    """Raises ValueError as `require_readable`, and where `plan` would resume without a checkpoint: it would begin anew
+    and write over those of `targets`, the files of an earlier training, that exist."""
+    if not plan.resume:
+        return
+    if plan.checkpoint.exists():
+        require_readable(plan.checkpoint)
+    elif written := [target.name for target in targets if target.exists()]:
+        raise ValueError(
+            f"resume: there is no checkpoint {plan.checkpoint} to go on from, and training anew would write over "
+            f"{' and '.join(written)}. Move or delete what is there, or choose another name."
+        )
 
 
 def require_readable(path: Path) -> None:

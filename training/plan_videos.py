@@ -15,7 +15,7 @@ from ..kernels.plan_spec import PlannerSpec
 from ..kernels.planner import parameter_count as planner_parameters
 from ..patches.plan_file import compressed_encoder, save_compressor
 from ..patches.plan_weights import save
-from .checkpoint import require_readable
+from .checkpoint import require_resumable
 from .plan import Plan, State
 from .plan_adapter import Settings, part, spec_for, train_plan_adapter
 from .plan_folder import PlanFolder
@@ -23,6 +23,7 @@ from .planner import train_planner
 from .validation import PATIENCE
 
 Describe = Callable[[State, dict, dict[str, float]], dict[str, str]]  # state, facts, last losses -> metadata
+COMPRESSOR = "_compressor"  # behind the adapter's name
 SOME = 64  # videos that normalise a compressor or a planner
 
 
@@ -54,13 +55,12 @@ class PlannerShape:
 
 def compressor_of(target: Path) -> Path:
     """The file of the compressor that is written beside an adapter."""
-    return target.with_name(f"{target.stem}_compressor.safetensors")
+    return target.with_name(f"{target.stem}{COMPRESSOR}.safetensors")
 
 
-def filled(videos: PlanFolder, plan: Plan) -> None:
-    """Encodes what is missing; a checkpoint that cannot be resumed is found out before."""
-    if plan.resume and plan.checkpoint.exists():
-        require_readable(plan.checkpoint)
+def filled(videos: PlanFolder, plan: Plan, *targets: Path) -> None:
+    """Encodes what is missing; what cannot be resumed (`require_resumable`) is found out before."""
+    require_resumable(plan, *targets)
     with torch.inference_mode():
         videos.fill()
 
@@ -80,9 +80,9 @@ def train_adapter_on_videos(
     settings: Settings | None = None,
 ) -> State:
     """Writes `target` and the compressor beside it. share: of the videos, to validate on. Raises ValueError for videos
-    that cannot be used, and as `spec_for` and `train_plan_adapter` do."""
+    that cannot be used, and as `spec_for`, `require_resumable` and `train_plan_adapter` do."""
     spec = spec_for(model, shape.dims, videos.tower.name, shape.blocks, shape.rank, seen=shape.seen)
-    filled(videos, plan)
+    filled(videos, plan, target, compressor_of(target))
     learnt, kept = videos.split(share, plan.seed)
     features = videos.entry(learnt[0])["features"]
     compressor_spec = CompressorSpec(features.shape[-1], videos.tower.name, shape.dims)
@@ -125,8 +125,8 @@ def train_planner_on_videos(
     dtype: torch.dtype | None = None,
 ) -> State:
     """Writes `target`. `videos` must have a compressor, whose plans the planner learns to draw. Raises ValueError for
-    videos that cannot be used, and as `train_planner` does."""
-    filled(videos, plan)
+    videos that cannot be used, and as `require_resumable` and `train_planner` do."""
+    filled(videos, plan, target)
     learnt, kept = videos.split(share, plan.seed)
     first = videos.entry(learnt[0])["features"]
     rows, columns = grid = shape.rows or first.shape[1], shape.columns or first.shape[2]

@@ -19,7 +19,7 @@ from ..host.frozen_model import checkpointed, copying_norms, in_training, load_f
 from ..host.weights import save_weights
 from ..kernels.ssg_adapter import SSGAdapter, initialise, parameter_count
 from ..kernels.ssg_spec import Spec
-from .checkpoint import require_readable
+from .checkpoint import require_resumable
 from .loop import Export
 from .parallel import by_first, first
 from .plan import Plan, State
@@ -100,10 +100,9 @@ def train_on_videos(
 
     describe(state, facts, losses): the file's metadata, of facts about videos and adapter and of the last value of each
     loss. share: of the videos, to validate on. settings.validate is made here. options: of `spec_for`. Raises
-    ValueError for videos that cannot be used, and as `spec_for` and `train_adapter` do.
+    ValueError for videos that cannot be used, and as `spec_for`, `require_resumable` and `train_adapter` do.
     """
-    if plan.resume and plan.checkpoint.exists():
-        require_readable(plan.checkpoint)  # before hours of encoding
+    require_resumable(plan, target)  # before hours of encoding
     with torch.inference_mode():
         videos.fill()
     learnt, kept = videos.split(share, plan.seed)

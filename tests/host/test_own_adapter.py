@@ -99,6 +99,10 @@ def test_it_writes_an_adapter_that_the_model_follows_and_goes_on_from_there(flag
         run(flags, blocks=["1-2"])
     run(flags, blocks=["1-2"], steps=["9"], resume=[])
     assert facts_of(path)["steps"] == 9
+    next(flags["cache"][0].glob("*.safetensors")).unlink()
+    with pytest.raises(ValueError, match="resume: there is no checkpoint .*would write over ssg_adapter.safetensors"):
+        run(flags, blocks=["1-2"], steps=["4"], resume=[])
+    assert facts_of(path)["steps"] == 9
 
 
 def test_validation_is_on_as_many_clips_as_asked(flags, monkeypatch):

@@ -25,10 +25,17 @@ def test_adapter_then_planner(flags):  # noqa: F811
     with pytest.raises(ValueError, match="--out .*mine: holds plan_adapter.safetensors already. Name another folder"):
         run("plan-adapter", places | models | SHAPE)
     compressor = {"compressor": [out / "plan_adapter_compressor.safetensors"]}
-    run("planner", places | compressor | SHAPE | {"channels": ["24"], "heads": ["2"], "depth": ["1"]})
+    small = {"channels": ["24"], "heads": ["2"], "depth": ["1"]}
+    run("planner", places | compressor | SHAPE | small)
     planner = load_planner(out / "planner.safetensors")
     assert planner.model.spec.encoder == adapter.model.spec.encoder, "the adapter takes the planner's plans"
     assert facts_of(out / "planner.safetensors")["compressor"] == "plan_adapter_compressor.safetensors"
+    next(flags["cache"][0].glob("planner*.safetensors")).unlink()
+    with pytest.raises(ValueError, match="resume: there is no checkpoint .*would write over planner.safetensors"):
+        run("planner", places | compressor | SHAPE | small | {"resume": []})
+    (out / "plan_adapter.safetensors").unlink()
+    with pytest.raises(ValueError, match="holds plan_adapter_compressor.safetensors already"):
+        run("plan-adapter", places | models | SHAPE)
 
 
 @pytest.mark.parametrize(

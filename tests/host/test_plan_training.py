@@ -184,3 +184,9 @@ def test_the_node_trains_both_and_their_files_fit(clips, vae, toys, tmp_path, mo
         run(3)
     again, _ = run(5, resume=True)
     assert not torch.equal(again.model.projector[0].weight, adapter.model.projector[0].weight)
+    (tmp_path / "patches" / "mine.safetensors").unlink()
+    with pytest.raises(ValueError, match="filename 'mine': mine_compressor.safetensors exists already"):
+        run(3)
+    next((tmp_path / "out").rglob("mine.safetensors")).unlink()
+    with pytest.raises(ValueError, match="resume: there is no checkpoint .* write over mine_compressor.safetensors"):
+        run(5, resume=True)

@@ -12,10 +12,10 @@ from torch import nn
 
 from semantic_video.host import weights as host_weights
 from semantic_video.host.frozen_model import in_training
-from semantic_video.training.checkpoint import load_checkpoint, require_readable, save_checkpoint
+from semantic_video.training.checkpoint import load_checkpoint, require_readable, require_resumable, save_checkpoint
 from semantic_video.training.loop import averaged
 from semantic_video.training.optimizer import Optimizer
-from semantic_video.training.plan import State
+from semantic_video.training.plan import Plan, State
 
 REMEDY = r"\. Training cannot go on from it: move it away, or train without resume\.$"
 STATE = State(7, 3.5, {"loss": [(5, 1.0), (7, 0.5)], "objects": [(7, float("nan"))]})
@@ -57,6 +57,20 @@ def test_everything_comes_back(path):
     moments = found[2].moments()
     assert moments.keys() == found[2].moment_shapes().keys()
     assert all(torch.equal(value, moments[key]) for key, value in saved[2].moments().items())
+
+
+def test_a_finished_file_without_a_checkpoint_is_not_begun_anew(path, tmp_path):
+    target, plan = tmp_path / "adapter.safetensors", Plan("gone", tmp_path, resume=True)
+    require_resumable(plan, target)  # nothing to lose
+    target.touch()
+    require_resumable(Plan("gone", tmp_path), target)  # whoever does not resume has asked already
+    require_resumable(Plan("toy", tmp_path, resume=True), target)
+    told = r"^resume: there is no checkpoint .*gone.safetensors to go on from, .* write over adapter.safetensors\. Move"
+    with pytest.raises(ValueError, match=told):
+        require_resumable(plan, tmp_path / "other.safetensors", target)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=rf"^resume: {path}: .*{REMEDY}"):
+        require_resumable(Plan("toy", tmp_path, resume=True))
 
 
 def test_checkpoints_of_version_0_1_are_read(path):
