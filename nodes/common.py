@@ -194,6 +194,19 @@ def model_file(folder: str, name: str) -> Path:
     return Path(folder_paths.get_full_path_or_raise(folder, name))
 
 
+def model_stamp(folder: str, name: str | None):
+    """For `fingerprint_inputs` of nodes that read a file in one of ComfyUI's folders of models: another value once the
+    file has changed. The name itself where there is no such file, or where another node gives it (None)."""
+    path = folder_paths.get_full_path(folder, name) if name else None
+    return stamp(Path(path)) if path else name
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """When a file was written, in nanoseconds, and its size in bytes."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
 def new_model_patch(
     filename: str, may_exist: bool = False, remedy: str = "or delete it first", beside: tuple[str, ...] = ()
 ) -> Path:

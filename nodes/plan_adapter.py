@@ -6,7 +6,17 @@ from comfy_api.latest import io
 from ..host.schedule import Interval
 from ..patches.plan_adapter import Passes, PlanGuide, apply
 from ..patches.plan_weights import load_plan_adapter
-from .common import DTYPES, MODEL_PATCHES, PLANS, Plan, PlanAdapter, model_file, strength_start_end, weight_dtype
+from .common import (
+    DTYPES,
+    MODEL_PATCHES,
+    PLANS,
+    Plan,
+    PlanAdapter,
+    model_file,
+    model_stamp,
+    strength_start_end,
+    weight_dtype,
+)
 
 
 class PlanAdapterLoaderNode(io.ComfyNode):
@@ -29,6 +39,11 @@ class PlanAdapterLoaderNode(io.ComfyNode):
             ],
             outputs=[PlanAdapter.Output(display_name="adapter", tooltip="For Plan Adapter Apply.")],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, adapter_name: str | None, **_):
+        """Read again when the file has changed."""
+        return model_stamp(MODEL_PATCHES, adapter_name)
 
     @classmethod
     def execute(cls, adapter_name: str, weight_dtype: str = "default") -> io.NodeOutput:

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..host.target_file import target_file
 from ..patches.plan_file import load_plan, save_plan
-from .common import PLANS, Plan
+from .common import PLANS, Plan, stamp
 
 FOLDER, IN_OUTPUT = "plans", " [output]"
 MOST_FILES = 99999
@@ -94,7 +94,7 @@ class PlanLoadNode(io.ComfyNode):
     def fingerprint_inputs(cls, plan_name: str):
         """Read again when the file has changed."""
         path = Path(folder_paths.get_annotated_filepath(plan_name))
-        return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else plan_name
+        return stamp(path) if path.is_file() else plan_name
 
     @classmethod
     def execute(cls, plan_name: str) -> io.NodeOutput:

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..patches.plan_weights import load_planner
 from ..patches.planner import PlanRequest, sample
 from ..patches.semantic_plan import preview
-from .common import DTYPES, MODEL_PATCHES, PLANS, Plan, Planner, model_file, weight_dtype
+from .common import DTYPES, MODEL_PATCHES, PLANS, Plan, Planner, model_file, model_stamp, weight_dtype
 
 
 class PlannerLoadNode(io.ComfyNode):
@@ -29,6 +29,11 @@ class PlannerLoadNode(io.ComfyNode):
             ],
             outputs=[Planner.Output(display_name="planner", tooltip="For Semantic Planner.")],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, planner_name: str | None, **_):
+        """Read again when the file has changed."""
+        return model_stamp(MODEL_PATCHES, planner_name)
 
     @classmethod
     def execute(cls, planner_name: str, weight_dtype: str = "default") -> io.NodeOutput:

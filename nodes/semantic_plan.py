@@ -11,7 +11,7 @@ from ..kernels.plan_colours import colours_of
 from ..kernels.semantic_plan import check, require_encoder
 from ..patches.plan_file import load_compressor
 from ..patches.semantic_plan import described, encode_video, preview
-from .common import MODEL_PATCHES, PLANS, Clip, Plan, Tower, model_file, rgb
+from .common import MODEL_PATCHES, PLANS, Clip, Plan, Tower, model_file, model_stamp, rgb
 
 NONE, ENDING = "none", ".safetensors"
 
@@ -108,6 +108,11 @@ class SemanticEncoderNode(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, compressor: str | None, **_):
+        """Read again when the file has changed."""
+        return model_stamp(MODEL_PATCHES, compressor)
 
     @classmethod
     def execute(cls, encoder, video, fps, plan_fps, compressor=NONE, longest_side=0) -> io.NodeOutput:

@@ -7,7 +7,7 @@ from ..host.schedule import Interval
 from ..patches.ssg_adapter import apply
 from ..patches.ssg_adapter_file import load_adapter
 from ..patches.ssg_guide import Guide, Passes
-from .common import DTYPES, Adapter, clip_features, model_file, strength_start_end, weight_dtype
+from .common import DTYPES, Adapter, clip_features, model_file, model_stamp, strength_start_end, weight_dtype
 from .common import MODEL_PATCHES as FOLDER
 from .common import SPATIAL_PROMPT as CATEGORY
 
@@ -32,6 +32,11 @@ class SSGAdapterLoaderNode(io.ComfyNode):
             ],
             outputs=[Adapter.Output(display_name="adapter", tooltip="For SSG Adapter Apply.")],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, adapter_name: str | None, **_):
+        """Read again when the file has changed."""
+        return model_stamp(FOLDER, adapter_name)
 
     @classmethod
     def execute(cls, adapter_name: str, weight_dtype: str = "default") -> io.NodeOutput:

@@ -9,7 +9,7 @@ from ..host.schedule import Interval
 from ..kernels.video_prompt import IMAGE, LATENT, TEXT, Selection, frame_indices
 from ..patches.video_prompt import VideoPrompt, Windows, apply
 from ..patches.video_prompt_expert import extract_expert, load_expert
-from .common import DTYPES, Expert, clip_features, model_file, new_model_patch, rgb, strength_start_end
+from .common import DTYPES, Expert, clip_features, model_file, model_stamp, new_model_patch, rgb, strength_start_end
 from .common import MODEL_PATCHES as FOLDER
 
 CATEGORY = "semantic video/video prompt"
@@ -46,6 +46,11 @@ class VAPExpertLoaderNode(io.ComfyNode):
             ],
             outputs=[Expert.Output(display_name="expert", tooltip="For VAP Apply.")],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, expert_name: str | None, **_):
+        """Read again when the file has changed."""
+        return model_stamp(FOLDER, expert_name)
 
     @classmethod
     def execute(cls, expert_name: str, weight_dtype: str) -> io.NodeOutput:
