@@ -110,7 +110,9 @@ def run_adapter(
     if vae.first_stage_model is None:
         raise ValueError(f"--vae {files.vae}: ComfyUI finds no VAE in it. Name the backbone's own.")
     text_encoder = load_text_encoder(files.text_encoder, kind_of(model))
-    videos = PlanFolder(files.clips, files.shape, text_encoder, tower_from(files), plan.cache / "plans", vae)
+    videos = PlanFolder(
+        files.clips, files.shape, text_encoder, tower_from(files), plan.cache / "plans", vae, model=model
+    )
     settings = Settings(patience=PATIENCE, offload=files.offload)
     plan = replace(plan, name=f"{plan.name}-own")
     about = with_losses(describe, backbone=files.backbone.name, compressor=compressor_of(target).name)
@@ -123,6 +125,7 @@ def run_planner(
     """Writes out/planner.safetensors; as `run_adapter`."""
     share, target = share_of(files), out / PLANNER
     require_new(plan, target)
+    shape = PlannerShape(channels, heads, depth)
     text_encoder = load_text_encoder(files.text_encoder, comfy.sd.CLIPType.WAN)
     compressor = load_compressor(files.compressor)
     videos = PlanFolder(
@@ -132,7 +135,6 @@ def run_planner(
     dtype = None if device.type == "cpu" else torch.bfloat16
     plan = replace(plan, name=f"{plan.name}-own")
     about = with_losses(describe, compressor=files.compressor.name)
-    shape = PlannerShape(channels, heads, depth)
     state = train_planner_on_videos(
         videos, target, plan, about, shape, share, patience=PATIENCE, device=device, dtype=dtype
     )

@@ -156,7 +156,7 @@ class PlanAdapterTrainNode(io.ComfyNode):
         shape = AdapterShape(dims, rank, seen, blocks_of(model, blocks), rows, columns)
         work = Path(folder_paths.get_output_directory()) / "semantic_video" / "training"
         frames = Shape(width, height, length, fps, plan_fps)
-        videos = PlanFolder(folder, frames, clip, tower_of(encoder), work / "plans", vae)
+        videos = PlanFolder(folder, frames, clip, tower_of(encoder), work / "plans", vae, model=model)
         plan = TrainingPlan(
             filename,
             work,

@@ -19,7 +19,7 @@ from ..host.vision import VisionTower
 from ..host.weights import save_weights, weights_digest
 from ..patches.semantic_plan import encode_video
 from . import plan_adapter, planner
-from .video_encoding import SMALL, TEXT, encode_text
+from .video_encoding import SMALL, TEXT, encode_text, require_latents
 from .video_files import READ, CaptionedVideo, captioned_videos, read_start
 from .video_folder import LONGEST_STEM, split
 
@@ -51,11 +51,19 @@ class Shape:
 
 
 class PlanFolder:
-    """The encoded videos of a folder; what is not in `cache` yet is made by `fill`. vae: None where no adapter is
-    trained. Raises ValueError for a folder without captioned videos."""
+    """The encoded videos of a folder; what is not in `cache` yet is made by `fill`. vae, model: None where no adapter
+    is trained. Raises ValueError for a folder without captioned videos."""
 
     def __init__(
-        self, folder: str | Path, shape: Shape, clip, tower: VisionTower, cache: Path, vae=None, compressor=None
+        self,
+        folder: str | Path,
+        shape: Shape,
+        clip,
+        tower: VisionTower,
+        cache: Path,
+        vae=None,
+        compressor=None,
+        model=None,
     ):
         self.shape, self.clip, self.tower, self.cache, self.vae = shape, clip, tower, cache, vae
         self.compressor = compressor  # (patcher, encoder name), or None for the tower's features
@@ -63,7 +71,8 @@ class PlanFolder:
         modules = [clip.cond_stage_model, vae.first_stage_model if vae else None]
         modules.append(compressor[0].model if compressor else None)
         prints = "".join(weights_digest(m.state_dict(), SMALL) for m in modules if m is not None)
-        self.key = f"plan {READ} {prints}{shape}{tower.name}"
+        self.channels = model.model.latent_format.latent_channels if model else None
+        self.key = f"plan {READ} {prints}{shape}{tower.name}{self.channels}"
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -79,7 +88,7 @@ class PlanFolder:
 
     def fill(self) -> None:
         """Encodes what is missing, video by video; what is done stays when interrupted. Raises ValueError, naming the
-        file, for videos that cannot be used."""
+        file, for videos that cannot be used, and for another model's VAE."""
         missing = [video for video in (None, *self.videos) if not self.path_of(video).exists()]
         progress = comfy.utils.ProgressBar(max(len(missing), 1))
         for video in missing:
@@ -99,6 +108,7 @@ class PlanFolder:
         tensors = {"features": plan.tokens}
         if self.vae is not None:
             tensors["latents"] = self.vae.encode(frames)
+            require_latents(tensors["latents"], self.channels)
         for name, value in tensors.items():
             if not torch.isfinite(value).all():
                 raise ValueError(f"{video.path.name}: its {name} are NaN or infinite. Remove it, or encode in fp32.")

@@ -52,6 +52,14 @@ class PlannerShape:
     rows: int = 0
     columns: int = 0
 
+    def __post_init__(self):
+        """Refuses, before videos are encoded, what `PlannerSpec` would only afterwards."""
+        if self.heads < 1 or self.width % (2 * self.heads):
+            raise ValueError(
+                f"channels {self.width}: must divide into {self.heads} heads of an even number of channels. Choose a "
+                f"multiple of {2 * max(self.heads, 1)}, or other heads."
+            )
+
 
 def compressor_of(target: Path) -> Path:
     """The file of the compressor that is written beside an adapter."""

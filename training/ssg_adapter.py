@@ -102,11 +102,11 @@ def train_on_videos(
     loss. share: of the videos, to validate on. settings.validate is made here. options: of `spec_for`. Raises
     ValueError for videos that cannot be used, and as `spec_for`, `require_resumable` and `train_adapter` do.
     """
-    require_resumable(plan, target)  # before hours of encoding
+    require_resumable(plan, target)  # before hours of encoding, as what `spec_for` refuses
+    spec, shape = spec_for(videos.model, videos.blank_features(), **options), videos.shape
     with torch.inference_mode():
         videos.fill()
     learnt, kept = videos.split(share, plan.seed)
-    spec, shape = spec_for(videos.model, videos.features_of(learnt[0])[None], **options), videos.shape
     facts = {
         "clips": len(videos),
         "folder": videos.folder.name,

@@ -102,12 +102,7 @@ def encode_video(video: CaptionedVideo, shape: Shape, encoders: Encoders, inputs
         tensors["image"] = encoders.vae.encode(padded_start(frames))
     if inputs.branch:
         tensors["start"] = encoders.clip_vision.encode_image(frames[:1], crop=True).penultimate_hidden_states
-    latents = tensors["latents"]
-    if latents.ndim != 5 or latents.shape[1] != inputs.channels:
-        raise ValueError(
-            f"vae: gives latents of shape {tuple(latents.shape)}, this model takes [1, {inputs.channels}, frames, "
-            "height, width]. Load the model's own VAE."
-        )
+    require_latents(tensors["latents"], inputs.channels)
     for name, value in tensors.items():
         if not torch.isfinite(value).all():
             raise ValueError(
@@ -117,12 +112,26 @@ def encode_video(video: CaptionedVideo, shape: Shape, encoders: Encoders, inputs
     return tensors
 
 
+def require_latents(latents: Tensor, channels: int) -> None:
+    """Raises ValueError for latents that a model of so many channels does not take."""
+    if latents.ndim != 5 or latents.shape[1] != channels:
+        raise ValueError(
+            f"vae: gives latents of shape {tuple(latents.shape)}, this model takes [1, {channels}, frames, height, "
+            "width]. Load the model's own VAE."
+        )
+
+
 def prompted_features(image: Tensor, caption: str, encoders: Encoders, shape: Shape) -> Tensor:
     """CLIP features [tokens, width] of an image [1, height, width, 3], prompted with its caption where a mask_clip is
     given."""
     if encoders.mask_clip is not None:
         mask = find(encoders.mask_clip, image, [caption], SpatialMask())[0][0]
         image = paint(image, mask, shape.style, 1.0, shape.feather)
+    return features_of(image, encoders)[0]
+
+
+def features_of(image: Tensor, encoders: Encoders) -> Tensor:
+    """CLIP features [1, tokens, width] of an image [1, height, width, 3]; of any image as many."""
     if encoders.clip_vision is None:
-        return encode(encoders.mask_clip, image).penultimate_hidden_states[0]
-    return encoders.clip_vision.encode_image(image, crop=False).penultimate_hidden_states[0]
+        return encode(encoders.mask_clip, image).penultimate_hidden_states
+    return encoders.clip_vision.encode_image(image, crop=False).penultimate_hidden_states

@@ -18,7 +18,7 @@ from ..host.video_vae import rhythm_of
 from ..host.weights import save_weights
 from . import parallel
 from .ssg_loss import Batch, Draw
-from .video_encoding import TEXT, Encoders, Inputs, Shape, encode_text, encode_video
+from .video_encoding import TEXT, Encoders, Inputs, Shape, encode_text, encode_video, features_of
 from .video_files import READ, CaptionedVideo, captioned_videos
 
 LONGEST_STEM = 100  # bytes of a video's name in those of its encoded file
@@ -52,7 +52,7 @@ class VideoFolder:
                 "clip_vision: missing. This model looks at its start image with CLIP; connect Load CLIP Vision "
                 "(clip_vision_h)."
             )
-        self.key = f"{READ} {encoders.fingerprint}{shape}{self.inputs.image}{self.inputs.branch}"
+        self.key = f"{READ} {encoders.fingerprint}{shape}{self.inputs}"
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -82,9 +82,10 @@ class VideoFolder:
         parallel.wait()
         say(f"{len(self)} videos, {len(missing)} of them encoded now, in {self.cache}")
 
-    def features_of(self, video: CaptionedVideo) -> Tensor:
-        """[tokens, width]"""
-        return load_file(self.path_of(video))["features"]
+    def blank_features(self) -> Tensor:
+        """[1, tokens, width] of a black picture: of the size of all, before any video is encoded."""
+        with torch.inference_mode():
+            return features_of(torch.zeros(1, self.shape.height, self.shape.width, 3), self.encoders)
 
     def split(self, share: float, seed: int) -> tuple[list[CaptionedVideo], list[CaptionedVideo]]:
         return split(self.videos, share, seed)

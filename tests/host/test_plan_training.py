@@ -37,6 +37,7 @@ from semantic_video.tests.host.test_video_folder import clips, vae  # noqa: F401
 from semantic_video.training.plan import Plan
 from semantic_video.training.plan_adapter import PLANS, Batch, Settings, losses, pooled, spec_for, with_adapter
 from semantic_video.training.plan_folder import PlanFolder, Shape
+from semantic_video.training.plan_videos import PlannerShape
 from semantic_video.training.planner import Batch as PlannerBatch
 from semantic_video.training.planner import train_planner
 
@@ -146,7 +147,7 @@ def tower(width=6) -> VisionTower:
 
 def test_a_folder_of_videos_is_encoded_once(clips, vae, toys, tmp_path):  # noqa: F811
     shape = Shape(48, 32, 5, 8.0, 3.2)
-    folder = PlanFolder(clips, shape, ToyCLIP(), tower(), tmp_path / "cache", vae)
+    folder = PlanFolder(clips, shape, ToyCLIP(), tower(), tmp_path / "cache", vae, model=toys("wan-t2v"))
     folder.fill()
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
     assert len(files) == 4  # three and the empty text
@@ -164,6 +165,23 @@ def test_a_folder_of_videos_is_encoded_once(clips, vae, toys, tmp_path):  # noqa
         Shape(48, 32, 6, 8.0, 3.2)
     with pytest.raises(ValueError, match="width 40: must be a multiple of 16"):
         Shape(40, 32, 5, 8.0, 3.2)
+
+
+def test_a_vae_of_another_model_is_refused_however_much_is_encoded(clips, vae, toys, tmp_path):  # noqa: F811
+    def folder(name):
+        shape = Shape(48, 32, 5, 8.0, 3.2)
+        return PlanFolder(clips, shape, ToyCLIP(), tower(), tmp_path / "cache", vae, model=toys(name))
+
+    folder("wan-t2v").fill()
+    with pytest.raises(ValueError, match=r"vae: gives latents of shape \(1, 16, .* this model takes \[1, 48, frames"):
+        folder("wan-5b").fill()
+
+
+@pytest.mark.parametrize("heads", [6, 7, 12, 512, 0])
+def test_heads_that_a_planner_cannot_have_are_refused_before_it_has_videos(heads):
+    with pytest.raises(ValueError, match=f"channels 512: must divide into {heads} heads of an even number"):
+        PlannerShape(512, heads)
+    assert PlannerShape(512, 256).heads == 256
 
 
 def test_the_node_trains_both_and_their_files_fit(clips, vae, toys, tmp_path, monkeypatch):  # noqa: F811

@@ -15,6 +15,8 @@ from semantic_video.harness.toy import write_toy_vae
 from semantic_video.harness.toy_nodes import ToyCLIP, ToyCLIPVision
 from semantic_video.host.vision import VisionTower
 from semantic_video.training import plan_folder, video_folder
+from semantic_video.training.plan import Plan
+from semantic_video.training.ssg_adapter import train_on_videos
 from semantic_video.training.video_encoding import Encoders, Shape
 from semantic_video.training.video_files import at_rate, captioned_videos, read_start, read_video
 from semantic_video.training.video_folder import VideoFolder
@@ -137,8 +139,36 @@ def test_latents_that_are_not_finite(clips, toys, vae, tmp_path):
 
 
 def test_a_vae_of_another_model(clips, toys, vae, tmp_path):
-    with pytest.raises(ValueError, match=r"vae: gives latents of shape .* this model takes \[1, 48"):
-        folder_of(clips, toys, vae, tmp_path, "wan-5b").fill()
+    for filled in (False, True):  # by another model, whose VAE it is
+        with pytest.raises(ValueError, match=r"vae: gives latents of shape .* this model takes \[1, 48"):
+            folder_of(clips, toys, vae, tmp_path, "wan-5b").fill()
+        if not filled:
+            folder_of(clips, toys, vae, tmp_path).fill()
+
+
+class Convolutional(ToyCLIPVision):
+    """It has no class token."""
+
+    def encode_image(self, image, crop=True):
+        output = super().encode_image(image)
+        output["penultimate_hidden_states"] = output.penultimate_hidden_states[:, 1:]
+        return output
+
+
+@pytest.mark.parametrize(
+    ("name", "vision", "message"),
+    [
+        ("wan-vace", ToyCLIPVision(), "model: VACE cannot be trained on"),
+        ("wan-t2v", Convolutional(), "clip: 256 tokens per image are no class token and a square of patches"),
+    ],
+)
+def test_what_no_adapter_can_be_made_for_is_refused_before_videos_are_encoded(
+    clips, toys, vae, tmp_path, name, vision, message
+):
+    folder = VideoFolder(clips, SHAPE, Encoders(vae, ToyCLIP(), vision), toys(name), tmp_path / "cache")
+    with pytest.raises(ValueError, match=message):
+        train_on_videos(folder, tmp_path / "a.safetensors", Plan("a", tmp_path, steps=1), None, rank=4)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_clips_are_encoded_once_and_again_where_anything_differs(clips, toys, vae, tmp_path):
@@ -190,7 +220,7 @@ def test_a_batch_is_what_the_model_takes(clips, toys, vae, tmp_path, name):
         load_frozen(model)
         from semantic_video.kernels.ssg_adapter import SSGAdapter, initialise
 
-        adapter = SSGAdapter(spec_for(model, folder.features_of(learnt[0])[None], 4, None, 16))
+        adapter = SSGAdapter(spec_for(model, folder.blank_features(), 4, None, 16))
         initialise(adapter)
         batch = folder.draw(learnt, 3)(Random(0))
         assert batch.latents.shape == (3, 16, 2, 4, 6) and batch.features.shape == (3, 257, 1280)
