@@ -25,6 +25,7 @@ from .validation import PATIENCE
 Describe = Callable[[State, dict, dict[str, float]], dict[str, str]]  # state, facts, last losses -> metadata
 COMPRESSOR = "_compressor"  # behind the adapter's name
 SOME = 64  # videos that normalise a compressor or a planner
+FEW = 2  # token frames of each of them, for a compressor
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ def filled(videos: PlanFolder, plan: Plan, *targets: Path) -> None:
         videos.fill()
 
 
+def few(frames: Tensor) -> Tensor:
+    """At most FEW of token frames [time, ...], evenly over them; not their mean, which varies less than they do."""
+    return frames[:: -(-len(frames) // FEW)].clone()  # or all would stay in memory
+
+
 def last_of(state: State) -> dict[str, float]:
     return {name: round(curve[-1][1], 4) for name, curve in state.curves.items() if curve}
 
@@ -97,7 +103,7 @@ def train_adapter_on_videos(
     with torch.inference_mode(False):
         compressor = Compressor(compressor_spec)
         initialise(compressor, plan.seed)
-        compressor.normalise(torch.stack([videos.entry(video)["features"].mean(0) for video in learnt[:SOME]]))
+        compressor.normalise(torch.cat([few(videos.entry(video)["features"]) for video in learnt[:SOME]]))
 
     def export(weights: dict[str, Tensor], state: State) -> None:
         facts = {"videos": len(videos), "parameters": parameter_count(spec), "fps": videos.shape.plan_fps}

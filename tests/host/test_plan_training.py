@@ -37,7 +37,7 @@ from semantic_video.tests.host.test_video_folder import clips, vae  # noqa: F401
 from semantic_video.training.plan import Plan
 from semantic_video.training.plan_adapter import PLANS, Batch, Settings, losses, pooled, spec_for, with_adapter
 from semantic_video.training.plan_folder import PlanFolder, Shape
-from semantic_video.training.plan_videos import PlannerShape
+from semantic_video.training.plan_videos import AdapterShape, PlannerShape, compressor_of, few, train_adapter_on_videos
 from semantic_video.training.planner import Batch as PlannerBatch
 from semantic_video.training.planner import train_planner
 
@@ -165,6 +165,18 @@ def test_a_folder_of_videos_is_encoded_once(clips, vae, toys, tmp_path):  # noqa
         Shape(48, 32, 6, 8.0, 3.2)
     with pytest.raises(ValueError, match="width 40: must be a multiple of 16"):
         Shape(40, 32, 5, 8.0, 3.2)
+
+
+def test_a_compressor_is_normalised_by_how_much_features_vary(clips, vae, toys, tmp_path):  # noqa: F811
+    assert few(torch.arange(8)).tolist() == [0, 4] and few(torch.arange(5)).tolist() == [0, 3]
+    model, target = toys("wan-t2v"), tmp_path / "mine.safetensors"
+    folder = PlanFolder(clips, Shape(48, 32, 5, 8.0, 3.2), ToyCLIP(), tower(), tmp_path / "cache", vae, model=model)
+    plan, shape = Plan("mine", tmp_path, steps=1, batch=1), AdapterShape(3, 4, 2, (0,))
+    train_adapter_on_videos(folder, model, target, plan, lambda *_: {}, shape, 0.0)
+    compressor = load_compressor(compressor_of(target))[0].model
+    features = torch.stack([folder.entry(video)["features"] for video in folder.videos]).flatten(0, -2)[:, :3]
+    torch.testing.assert_close(compressor.feature_mean[:3].float(), features.mean(0), rtol=1e-2, atol=0)
+    torch.testing.assert_close(compressor.feature_std[:3].float(), features.std(0, correction=0), rtol=1e-2, atol=0)
 
 
 def test_a_vae_of_another_model_is_refused_however_much_is_encoded(clips, vae, toys, tmp_path):  # noqa: F811
