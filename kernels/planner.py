@@ -78,8 +78,8 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, time: Tensor, text: Tensor, freqs: Tensor, mask: Tensor | None, attend: Attend
     ) -> Tensor:
-        """x: [batch, tokens, width]; time: [batch, 6, width]; text: [batch, n, width]; mask: additive, [1, 1, tokens,
-        n], or None."""
+        """x: [batch, tokens, width]; time: [batch, 6, width]; text: [batch, n, width]; mask: additive, [1 or
+        batch, 1, tokens, n], or None."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (time + self.modulation.to(time)).unsqueeze(2).unbind(1)
         q, k, v = (
             y.unflatten(-1, (self.heads, -1)) for y in self.qkv(self.norm1(x) * (1 + scale1) + shift1).chunk(3, -1)
@@ -122,13 +122,17 @@ class Planner(nn.Module):
     def forward(self, z: Tensor, s: Tensor, text: Tensor, sees: Tensor | None = None, attend: Attend = dense) -> Tensor:
         """Velocity of noisy normalised plans z [batch, time, rows, columns, dims] at noise levels s [batch].
 
-        text: [batch, n, text_width]; sees: which text tokens a token frame attends to, bool [time, n], or None for all.
+        text: [batch, n, text_width]; sees: which text tokens a token frame attends to, bool [time, n] or [batch, time,
+        n], or None for all.
         """
         _, times, rows, columns, _ = z.shape
         positions = grid_positions(*(torch.arange(n) for n in (times, rows, columns)))
         kind = torch.complex128 if z.dtype == torch.float64 else torch.complex64
         freqs = rope_at(positions, self.spec.axes, THETA["wan"]).to(z.device, kind)
-        mask = None if sees is None else additive(sees.repeat_interleave(rows * columns, dim=0)[None, None], z)
+        mask = None
+        if sees is not None:
+            sees = sees.view(-1, *sees.shape[-2:]).repeat_interleave(rows * columns, dim=1)
+            mask = additive(sees[:, None], z)
         time = self.time(timestep_features(s, self.spec.width).to(z))
         six = self.time_projection(nn.functional.silu(time)).unflatten(-1, (6, -1))
         x, text = self.embed(z.flatten(1, 3)), self.text(text.to(z))

@@ -158,10 +158,12 @@ class PlanFolder:
 
         def draw(rng: Random) -> planner.Batch:
             entries = self.drawn(rng, count, videos)
-            texts = padded([entry[f"{TEXT}cross_attn"][0] for entry in (*entries, self.entry(None))]).to(device)
+            texts, said = padded([entry[f"{TEXT}cross_attn"][0] for entry in (*entries, self.entry(None))])
             plans = torch.stack([entry["features"] for entry in entries]).to(device, torch.float32)
             plans = plan_adapter.pooled(plans, grid) if grid else plans
-            return planner.Batch(plans, texts[:-1], texts[-1:])
+            texts = texts.to(device)
+            masks = (None, None) if said is None else (said[:-1], said[-1:])
+            return planner.Batch(plans, texts[:-1], texts[-1:], *masks)
 
         return draw
 
@@ -171,7 +173,10 @@ def conds_of(model, latent: Tensor, entry: dict[str, Tensor]) -> dict:
     return model_conds(model, latent, extra.pop("cross_attn"), extra)
 
 
-def padded(texts: list[Tensor]) -> Tensor:
-    """Texts [tokens, width] of different length as one batch, with zeros behind the shorter ones, as the host pads
-    T5's."""
-    return torch.nn.utils.rnn.pad_sequence([text.float() for text in texts], batch_first=True)
+def padded(texts: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Texts [tokens, width] of different length as one batch [n, tokens, width], with zeros behind the shorter ones;
+    and which of its tokens are the texts' own, bool [n, tokens], or None for all, as where the host itself pads (T5).
+    A planner at work reads a text without padding."""
+    batch = torch.nn.utils.rnn.pad_sequence([text.float() for text in texts], batch_first=True)
+    own = torch.arange(batch.shape[1]) < torch.tensor([[len(text)] for text in texts])
+    return batch, None if own.all() else own

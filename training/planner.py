@@ -28,12 +28,14 @@ TEXT_DROPOUT = 0.1  # for CFG; unpublished, our choice
 @dataclass(frozen=True)
 class Batch:
     """plans: [n, time, rows, columns, dims], as encoders make them; text, silent: text features of their captions and
-    of the empty one, [n | 1, tokens, text_width]; sees: as in `Planner`, or None."""
+    of the empty one, [n | 1, tokens, text_width]; said, silent_said: which of these tokens are no padding, bool [n | 1,
+    tokens], or None for all."""
 
     plans: Tensor
     text: Tensor
     silent: Tensor
-    sees: Tensor | None = None
+    said: Tensor | None = None
+    silent_said: Tensor | None = None
 
 
 Draw = Callable[[Random], Batch]
@@ -51,8 +53,12 @@ def losses(
     s = s[torch.randperm(len(s), generator=generator).to(s.device)]
     left_out = torch.tensor([rng.random() < dropout for _ in range(len(z0))], device=z0.device)
     text = torch.where(left_out[:, None, None], batch.silent.to(z0), batch.text.to(z0))
+    sees = None
+    if batch.said is not None:
+        said = torch.where(left_out[:, None], batch.silent_said.to(z0.device), batch.said.to(z0.device))
+        sees = said[:, None].expand(-1, z0.shape[1], -1)
     with autocast(z0.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-        velocity = planner(noised(z0, noise, s), s, text, batch.sees)
+        velocity = planner(noised(z0, noise, s), s, text, sees)
     error = velocity_error(*(x.movedim(-1, 1) for x in (velocity, z0, noise)))
     return weighted_losses(error, s)
 

@@ -6,7 +6,7 @@ from random import Random
 import folder_paths
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from semantic_video.harness.sampling import Shot, conditioning, sample, seeded
 from semantic_video.harness.toy import STRAIGHT, TOYS, randomize
@@ -27,6 +27,7 @@ from semantic_video.host.vision import VisionTower
 from semantic_video.kernels.compressor import Compressor, CompressorSpec, initialise
 from semantic_video.kernels.plan_adapter import PlanAdapter
 from semantic_video.kernels.plan_spec import PlannerSpec
+from semantic_video.kernels.planner import Planner, euler, sigmas_of
 from semantic_video.nodes.plan_train import PlanAdapterTrainNode
 from semantic_video.patches.plan_adapter import PlanGuide, apply
 from semantic_video.patches.plan_file import load_compressor
@@ -39,6 +40,7 @@ from semantic_video.training.plan_adapter import PLANS, Batch, Settings, losses,
 from semantic_video.training.plan_folder import PlanFolder, Shape
 from semantic_video.training.plan_videos import AdapterShape, PlannerShape, compressor_of, few, train_adapter_on_videos
 from semantic_video.training.planner import Batch as PlannerBatch
+from semantic_video.training.planner import losses as planner_losses
 from semantic_video.training.planner import train_planner
 
 PLAN = toy_plan()
@@ -123,8 +125,6 @@ def test_a_planner_learns_which_plan_a_text_asks_for(tmp_path):
 
     with torch.inference_mode(False):
         weights, state = train_planner(spec, plans, draw, plan, lambda weights, state: made.update(weights))
-        from semantic_video.kernels.planner import Planner, euler, sigmas_of
-
         planner = Planner(spec)
         planner.load_state_dict(weights)
         assert made.keys() == weights.keys() and state.step == 200
@@ -165,6 +165,39 @@ def test_a_folder_of_videos_is_encoded_once(clips, vae, toys, tmp_path):  # noqa
         Shape(48, 32, 6, 8.0, 3.2)
     with pytest.raises(ValueError, match="width 40: must be a multiple of 16"):
         Shape(40, 32, 5, 8.0, 3.2)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 1.0])
+def test_a_planner_learns_from_texts_without_their_padding(clips, tmp_path, dropout):  # noqa: F811
+    """As it reads them when it draws."""
+    for i, caption in enumerate(("square", "red square", "a red square")):
+        (clips / f"{i}.txt").write_text(caption)
+    folder = PlanFolder(clips, Shape(48, 32, 5, 8.0, 3.2), ToyCLIP(), tower(), tmp_path / "cache")
+    folder.fill()
+    empty = load_file(folder.path_of(None))  # zeros, as padding
+    save_file(empty | {"text.cross_attn": torch.ones_like(empty["text.cross_attn"])}, folder.path_of(None))
+    spec = PlannerSpec(6, "e", folder.text_width, width=16, heads=1, blocks=1, ffn=16, rows=4, columns=4, fps=3.2)
+    module, asked = Planner(spec), []
+    randomize(module)
+
+    class Watched(torch.nn.Module):
+        normal, spec = module.normal, module.spec
+
+        def forward(self, z, s, text, sees):
+            asked.append((z, s, module(z, s, text, sees)))
+            return asked[-1][-1]
+
+    with torch.no_grad():
+        planner_losses(Watched(), folder.for_planner(3, "cpu"), Random(0), dropout=dropout)
+        [(z, s, got)] = asked
+        drawn = folder.drawn(Random(0), 3) if dropout == 0 else [folder.entry(None)] * 3
+        assert len({len(entry["text.cross_attn"][0]) for entry in drawn}) == (3 if dropout == 0 else 1)
+        for i, entry in enumerate(drawn):
+            alone = module(z[i : i + 1], s[i : i + 1], entry["text.cross_attn"].float())
+            torch.testing.assert_close(got[i : i + 1], alone, rtol=1e-4, atol=1e-5)
+        low = planner_losses(module, folder.for_planner(3, "cpu"), Random(0), torch.bfloat16, dropout)["loss"]
+        high = planner_losses(module, folder.for_planner(3, "cpu"), Random(0), None, dropout)["loss"]
+        torch.testing.assert_close(low, high, rtol=0.05, atol=0)
 
 
 def test_a_compressor_is_normalised_by_how_much_features_vary(clips, vae, toys, tmp_path):  # noqa: F811

@@ -94,11 +94,11 @@ def turned_wan(x, at):
 def test_it_is_the_formula(planner):
     z, text, s = seeded(2, 3, 2, 2, 3, seed=1), seeded(2, 5, 10, seed=2), torch.tensor([0.3, 0.8])
     sees = torch.tensor([[True] * 2 + [False] * 3, [True, False] * 2 + [True], [False] * 4 + [True]])
-    for mask in (None, sees):
+    for mask in (None, sees, torch.stack([sees, ~sees])):
         got = planner(z, s, text, mask)
-        for row in range(2):
+        for row, own in enumerate(mask if mask is not None and mask.ndim == 3 else (mask, mask)):
             torch.testing.assert_close(
-                got[row], naive(planner, z[row], float(s[row]), text[row], mask), rtol=1e-5, atol=1e-5
+                got[row], naive(planner, z[row], float(s[row]), text[row], own), rtol=1e-5, atol=1e-5
             )
 
 
