@@ -62,8 +62,8 @@ MUTATIONS = [
     (
         "attentions of the host that add a mask add 1 and 0",
         "kernels/planner.py",
-        "additive(sees.repeat_interleave(rows * columns, dim=0)[None, None], z)",
-        "sees.repeat_interleave(rows * columns, dim=0)[None, None]",
+        "additive(sees[:, None], z)",
+        "sees[:, None]",
         ("tests/host/test_planner.py",),
     ),
     (
