@@ -2,6 +2,7 @@
 with."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import folder_paths
@@ -12,7 +13,7 @@ from comfy_api.latest import io
 from ..host.target_file import target_file
 from ..training.loss_plot import loss_plot
 from ..training.validation import PATIENCE
-from ..training.video_files import ENDINGS
+from ..training.video_files import ENDINGS, listing
 
 GUIDANCE = "semantic video/guidance"
 LONG_VIDEO = "semantic video/long video"
@@ -27,6 +28,8 @@ Plan = io.Custom("SEMVID_PLAN")
 PlanAdapter = io.Custom("SEMVID_PLAN_ADAPTER")
 Planner = io.Custom("SEMVID_PLANNER")
 Tower = io.Custom("SEMVID_VISION_TOWER")
+EXPECTED: set[Path] = set()  # files that nodes have written or found, and not missed since
+GONE: Counter[Path] = Counter()  # how often they were missed
 
 
 def min_sigma_input(default: float, published: str):
@@ -213,13 +216,41 @@ def new_model_patch(
     """models/model_patches/<filename>.safetensors, for a node to write, which also writes <filename><ending> for each
     ending of `beside`. Raises ValueError for names that cannot be written, and, ending in `remedy`, for a file that
     exists already."""
-    folder = folder_paths.get_folder_paths(MODEL_PATCHES)[0]
-    targets = [target_file(folder, f"{filename}{ending}") for ending in ("", *beside)]
+    targets = patch_files(filename, beside)
     if not may_exist:
         for target in targets:
             if target.exists():
                 raise ValueError(f"filename '{filename}': {target.name} exists already. Choose another name, {remedy}.")
+    EXPECTED.update(targets)
     return targets[0]
+
+
+def patch_files(filename: str, beside: tuple[str, ...] = ()) -> list[Path]:
+    folder = folder_paths.get_folder_paths(MODEL_PATCHES)[0]
+    return [target_file(folder, f"{filename}{ending}") for ending in ("", *beside)]
+
+
+def times_gone(filename: str | None, beside: tuple[str, ...] = ()):
+    """For `fingerprint_inputs` of nodes that write what `new_model_patch` names: how often each file was missing after
+    it had been there. So a node whose file was deleted runs again; one whose file is there does not, as it would only
+    refuse to write over it. The name itself where no file can have it, or where another node gives it (None)."""
+    try:
+        targets = patch_files(filename, beside) if filename else []
+    except ValueError:
+        return filename
+    for target in targets:
+        if target.exists():
+            EXPECTED.add(target)
+        elif target in EXPECTED:
+            EXPECTED.remove(target)
+            GONE[target] += 1
+    return [GONE[target] for target in targets] or filename
+
+
+def training_stamp(folder: str | None, filename: str | None, beside: tuple[str, ...] = ()) -> list:
+    """For `fingerprint_inputs` of nodes that train on a folder of videos: another value once anything in it has
+    changed, or what was trained has gone."""
+    return [listing(folder) if folder else folder, times_gone(filename, beside)]
 
 
 def clip_features(clip_vision_output) -> torch.Tensor:

@@ -24,6 +24,7 @@ from .common import (
     number,
     plot,
     resume_input,
+    training_stamp,
     validation_inputs,
 )
 
@@ -118,6 +119,11 @@ class PlanAdapterTrainNode(io.ComfyNode):
                 io.Image.Output(display_name="loss_plot", tooltip="The losses, on a logarithmic axis."),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None, filename: str | None, **_):
+        """Trained again when the folder has changed, or the file has gone."""
+        return training_stamp(folder, filename, (COMPRESSOR,))
 
     @classmethod
     def execute(

@@ -23,10 +23,12 @@ from .common import (
     described,
     folder_input,
     model_file,
+    model_stamp,
     new_model_patch,
     number,
     plot,
     resume_input,
+    training_stamp,
     validation_inputs,
 )
 
@@ -105,6 +107,11 @@ class PlannerTrainNode(io.ComfyNode):
                 io.Image.Output(display_name="loss_plot", tooltip="The losses, on a logarithmic axis."),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, compressor_name: str | None, folder: str | None, filename: str | None, **_):
+        """Trained again when the compressor or the folder has changed, or the file has gone."""
+        return [model_stamp(MODEL_PATCHES, compressor_name), *training_stamp(folder, filename)]
 
     @classmethod
     def execute(

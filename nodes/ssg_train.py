@@ -23,6 +23,7 @@ from .common import (
     new_model_patch,
     plot,
     resume_input,
+    training_stamp,
 )
 
 STYLES = ("grey", "darken", "blur")
@@ -218,6 +219,11 @@ class SSGAdapterTrainNode(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None, filename: str | None, **_):
+        """Trained again when the folder has changed, or the file has gone."""
+        return training_stamp(folder, filename)
 
     @classmethod
     def execute(

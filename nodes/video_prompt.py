@@ -9,7 +9,17 @@ from ..host.schedule import Interval
 from ..kernels.video_prompt import IMAGE, LATENT, TEXT, Selection, frame_indices
 from ..patches.video_prompt import VideoPrompt, Windows, apply
 from ..patches.video_prompt_expert import extract_expert, load_expert
-from .common import DTYPES, Expert, clip_features, model_file, model_stamp, new_model_patch, rgb, strength_start_end
+from .common import (
+    DTYPES,
+    Expert,
+    clip_features,
+    model_file,
+    model_stamp,
+    new_model_patch,
+    rgb,
+    strength_start_end,
+    times_gone,
+)
 from .common import MODEL_PATCHES as FOLDER
 
 CATEGORY = "semantic video/video prompt"
@@ -79,6 +89,11 @@ class VAPSaveExpertNode(io.ComfyNode):
             ],
             outputs=[],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, expert_name: str | None, filename: str | None):
+        """Saved again when the checkpoint has changed, or the file has gone."""
+        return [model_stamp(FOLDER, expert_name), times_gone(filename)]
 
     @classmethod
     def execute(cls, expert_name: str, filename: str) -> io.NodeOutput:

@@ -57,6 +57,16 @@ def captioned_videos(folder: str | Path) -> list[CaptionedVideo]:
     return [CaptionedVideo(path, caption_of(path)) for path in paths]
 
 
+def listing(folder: str | Path) -> list[tuple[str, int, int]]:
+    """(name, size in bytes, when written in nanoseconds) of the videos and captions in `folder`, by name; of no folder,
+    none."""
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        return []
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (*ENDINGS, ".txt"))
+    return [(path.name, status.st_size, status.st_mtime_ns) for path in paths for status in [path.stat()]]
+
+
 def caption_of(video: Path) -> str:
     """What the .txt beside a video says, on one line. Raises ValueError where there is none, or nothing in it."""
     path = video.with_suffix(".txt")

@@ -55,6 +55,11 @@ def test_train_resume_and_apply(server, clips):
     with safe_open(path, "pt") as file:
         facts = json.loads(file.metadata()["training"])
     assert facts["clips"] == 3 and facts["steps"] in (4, 8, 12) and facts["validation"] > 0
+    run(server, clips, filename="trained")  # kept by ComfyUI, or it would refuse
+    path.unlink()
+    run(server, clips, filename="trained")
+    assert path.exists(), "made again"
+    run(server, clips, filename="trained")
     with pytest.raises(
         WorkflowError, match=r"trained.safetensors exists already\. Choose another name, delete it, or turn resume on"
     ):
