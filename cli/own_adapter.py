@@ -21,7 +21,7 @@ from ..training.validation import PATIENCE
 from ..training.video_encoding import Encoders, Shape
 from ..training.video_files import captioned_videos
 from ..training.video_folder import VideoFolder
-from .own_expert import load_text_encoder
+from .own_expert import load_text_encoder, require_new
 
 NAME = "ssg_adapter.safetensors"
 
@@ -51,16 +51,6 @@ class Files:
         ):
             if path is not None and not path.is_file():
                 raise ValueError(f"--{flag} {path}: no such file. Correct its path.")
-
-
-def require_new(plan: Plan, *targets: Path) -> None:
-    """ValueError, naming the flag, for a file in --out that training anew would write over."""
-    for target in targets:
-        if target.exists() and not plan.resume:
-            raise ValueError(
-                f"--out {target.parent}: holds {target.name} already. Name another folder, delete the file, or give "
-                "--resume."
-            )
 
 
 def share_of(files: Files) -> float:

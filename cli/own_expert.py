@@ -21,7 +21,7 @@ from ..host.reference import encode_reference
 from ..host.weights import Checkpoint
 from ..mini import clip as mini_clip
 from ..mini.scores import load_vae
-from ..training.checkpoint import require_readable
+from ..training.checkpoint import require_resumable
 from ..training.loop import train
 from ..training.parallel import by_first, first, first_alone
 from ..training.plan import Plan, State
@@ -112,14 +112,24 @@ def draw_own(encoded: list[dict[str, Tensor]], count: int) -> Draw:
     return draw
 
 
+def require_new(plan: Plan, *targets: Path) -> None:
+    """ValueError, naming the flag, for a file in --out that training anew would write over."""
+    for target in targets:
+        if target.exists() and not plan.resume:
+            raise ValueError(
+                f"--out {target.parent}: holds {target.name} already. Name another folder, delete the file, or give "
+                "--resume."
+            )
+
+
 def run(plan: Plan, out: Path, describe, files: Files) -> dict[str, float]:
     """Trains, exports to out/vap_expert.safetensors, returns the last loss. ValueError, before anything is loaded, for
-    what is missing."""
+    what is missing, and for a file that is there already."""
     plan = replace(plan, name=f"{plan.name}-own")
     folders, path = folders_of(files.pairs), out / "vap_expert.safetensors"
     start = plan.cache / f"{plan.name}-start.safetensors"
-    if plan.resume and plan.checkpoint.exists():
-        require_readable(plan.checkpoint)  # before the pairs are encoded
+    require_new(plan, path)
+    require_resumable(plan, path)
     with first_alone():
         if first():
             start_expert(files.backbone, files.layers, start)

@@ -36,8 +36,8 @@ from ..training.plan_videos import (
 )
 from ..training.ssg_model import blocks_of
 from ..training.validation import PATIENCE
-from .own_adapter import kind_of, require_new, share_of
-from .own_expert import load_text_encoder
+from .own_adapter import kind_of, share_of
+from .own_expert import load_text_encoder, require_new
 
 ADAPTER, PLANNER = "plan_adapter.safetensors", "planner.safetensors"
 
