@@ -82,7 +82,7 @@ def test_train_both_and_use_them(server, clips):
         ("plan_train_adapter_wan", {"folder": "/no/such"}, "folder '/no/such': no such folder"),
         ("plan_train_adapter_wan", {"length": 10}, r"length 10: must be 4 n \+ 1"),
         ("plan_train_adapter_wan", {"blocks": "7"}, "blocks: '7' is out of range"),
-        ("plan_train_planner_wan", {"length": 29}, "0.mp4: has 13 frames at 8 fps, length asks for 29"),
+        ("plan_train_planner_wan", {"length": 29}, "0.mp4: has 14 frames at 8 fps, length asks for 29"),
         ("plan_train_planner_wan", {"channels": 16, "heads": 3}, "channels 16: must divide into 3 heads"),
     ],
 )
