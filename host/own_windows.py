@@ -149,8 +149,8 @@ class OwnWindows(core.IndexListContextHandler):
 
 def negative(cond: list[dict], options: dict) -> bool:
     """Whether the guider calls a conditioning negative."""
-    run = options.get(RUN)
-    return run is not None and "negative" in run.names.get(cond[0].get("uuid"), "")
+    names = options[RUN].names if RUN in options else {}
+    return any("negative" in names.get(entry.get("uuid"), "") for entry in cond)
 
 
 class _Own(core.IndexListContextWindow):
