@@ -142,8 +142,8 @@ class SwinRenderer:
                 yield f"{name} do nothing without lead_in and order one after another"
         if timeline and self.in_turn and self.restarts and len(legs(sigmas, self.restarts)) == 1:
             yield (
-                f"restarts do nothing in these steps, from sigma {sigmas[0]:.3f} to {sigmas[-1]:.3f}: none of them "
-                f"lies between {LOW} and {HIGH}"
+                f"restarts do nothing in these steps, from sigma {sigmas[0]:.3f} to {sigmas[-1]:.3f}: they do not go "
+                f"from {HIGH} to {LOW} in two or more"
             )
 
     @property

@@ -162,10 +162,11 @@ def rendered(model, noise, latent, mask=None, **how):
     return comfy.sample.sample(model, noise, 12, 1.0, *given, noise_mask=mask, seed=1, disable_pbar=True, **how)
 
 
-def test_without_noise_of_its_own_a_run_has_no_candidates(toys):
+@pytest.mark.parametrize("more", [{"candidates": 3}, {"restarts": 2}], ids=["candidates", "restarts"])
+def test_without_noise_of_its_own_a_run_has_no_candidates_and_does_not_go_back(toys, more):
     """As the low-noise expert of Wan 2.2 goes on from what the other left."""
     model, left = told(toys("wan-t2v"), 3, 7), seeded(1, 16, 9, 4, 4, seed=5)
-    several, one = (apply(model, SwinRenderer(**IN_TURN, candidates=count)) for count in (3, 1))
+    several, one = (apply(model, SwinRenderer(**IN_TURN, **given)) for given in (more, {}))
     got, plain = (rendered(which, torch.zeros_like(left), left, start_step=4) for which in (several, one))
     assert torch.equal(got, plain)
 

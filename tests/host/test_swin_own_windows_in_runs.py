@@ -14,7 +14,7 @@ from semantic_video.patches.alg import ALG
 from semantic_video.patches.alg import apply as with_alg
 from semantic_video.patches.swin_renderer import SwinRenderer, apply
 from semantic_video.tests.host import guiders
-from semantic_video.tests.host.test_swin_in_turn import IN_TURN, rendered
+from semantic_video.tests.host.test_swin_in_turn import IN_TURN
 from semantic_video.tests.host.test_swin_timeline import told
 
 
@@ -90,14 +90,6 @@ def test_passes_outside_a_sampler_take_the_windows_together(toys):
         assert len(seen) == 3
         assert model.model_options["context_handler"].in_turn == (how is IN_TURN), "the user's MODEL"
     assert torch.equal(*found)
-
-
-def test_a_run_that_goes_on_does_not_go_back(toys):
-    """As the low-noise expert of Wan 2.2, whose latent comes from the other."""
-    model, left = told(toys("wan-t2v"), 3, 7), seeded(1, 16, 9, 4, 4, seed=5)
-    several, none = (apply(model, SwinRenderer(**IN_TURN, restarts=count)) for count in (2, 0))
-    got, plain = (rendered(which, torch.zeros_like(left), left, start_step=4) for which in (several, none))
-    assert torch.equal(got, plain)
 
 
 def test_comfyui_s_windows_behind_it_are_refused(toys):

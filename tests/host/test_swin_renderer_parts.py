@@ -259,7 +259,8 @@ def test_what_a_run_is_told():
     assert told(in_turn | {"restarts": 1}, Run(9, timeline=(4,))) == [led, third]
     high = Run(9, timeline=(4,))
     high.sigmas = [1.0, 0.9, 0.875]  # the high-noise expert of Wan 2.2
-    idle = "restarts do nothing in these steps, from sigma 1.000 to 0.875: none of them lies between 0.85 and 0.97."
+    idle = "restarts do nothing in these steps, from sigma 1.000 to 0.875: they do not go from 0.97 to 0.85 in two "
+    idle += "or more."
     assert told(in_turn | {"restarts": 1}, high) == [led, third, (info, idle)]
     high.windows = object()
     with pytest.raises(ValueError, match="^model: ComfyUI's context windows cut the video already"):

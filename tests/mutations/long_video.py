@@ -159,7 +159,7 @@ MUTATIONS = [
         "host/in_turn.py",
         "if not noise.any():",
         "if False:",
-        (IN_TURN + "::test_without_noise_of_its_own_a_run_has_no_candidates",),
+        (IN_TURN + "::test_without_noise_of_its_own_a_run_has_no_candidates_and_does_not_go_back",),
     ),
     (
         "windows on their own changed nothing",
